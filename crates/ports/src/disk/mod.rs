@@ -20,10 +20,8 @@ pub use real::RealDisk;
 /// A file system. Paths are absolute or relative to the process; parents must exist.
 #[async_trait]
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a file for reading and writing; fails with `AlreadyExists` if the name is taken.
-    async fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Opens a file for reading and writing; fails with `NotFound`.
-    async fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading and writing; fails with `NotFound` or `AlreadyExists` as `mode` says.
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Creates one directory; fails with `AlreadyExists` if the name is taken.
     async fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.
@@ -34,9 +32,20 @@ pub trait Disk: Send + Sync + 'static {
     async fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that may still be written to the file system that holds `path`.
+    async fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes the kernel's exclusive lock (flock, close-on-exec) on a file, which is created if absent. Held until
     /// the returned value is dropped or the process ends; fails with `WouldBlock` if another holds it.
     async fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+}
+
+/// What [`Disk::open`] expects of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// The file is there.
+    Existing,
+    /// The name is free: the file is created.
+    CreateNew,
 }
 
 /// An open file. All methods take `&self`; callers order their own writes.

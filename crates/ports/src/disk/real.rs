@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, OpenMode};
 
 /// Files of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,15 +28,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 #[async_trait]
 impl Disk for RealDisk {
-    async fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let path = path.to_owned();
-        let file = blocking(move || OpenOptions::new().read(true).write(true).create_new(true).open(path)).await?;
-        Ok(Arc::new(RealFile(Arc::new(file))))
-    }
-
-    async fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let path = path.to_owned();
-        let file = blocking(move || OpenOptions::new().read(true).write(true).open(path)).await?;
+        let create = mode == OpenMode::CreateNew;
+        let file = blocking(move || OpenOptions::new().read(true).write(true).create_new(create).open(path)).await?;
         Ok(Arc::new(RealFile(Arc::new(file))))
     }
 
@@ -68,6 +63,15 @@ impl Disk for RealDisk {
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || File::open(path)?.sync_all()).await
+    }
+
+    async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let path = path.to_owned();
+        blocking(move || {
+            let stat = rustix::fs::statvfs(&path)?;
+            Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        })
+        .await
     }
 
     async fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {

@@ -1,0 +1,56 @@
+//! The object store port and its directory backend. Objects are written once, created only if absent, under names
+//! that are never reused; so a PUT needs no rename, and a half-written object is one that no entry refers to.
+
+mod directory;
+mod name;
+
+use std::io;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use directory::DirectoryStore;
+pub use name::ObjectName;
+
+/// Why an object was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// It is not there and never will be by this call.
+    #[error("the store refused the object")]
+    Refused(#[source] io::Error),
+    /// It may be there, whole or in part.
+    #[error("the store did not say whether it has the object")]
+    Unknown(#[source] io::Error),
+}
+
+/// Why an object was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// There is no such object.
+    #[error("no object {0}")]
+    NotFound(String),
+    /// The store failed; try again.
+    #[error("the store could not read {name}")]
+    Failed {
+        /// The object.
+        name: String,
+        /// What the store said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A store of immutable objects.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// Stores an object durably: when this returns, a power failure does not lose it. The slices are the object's
+    /// bytes, one after the other.
+    async fn put(&self, name: &ObjectName, body: Vec<Bytes>) -> Result<(), PutError>;
+    /// A range of an object's bytes; cut at its end.
+    async fn get(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, GetError>;
+    /// A whole object.
+    async fn get_all(&self, name: &ObjectName) -> Result<Bytes, GetError>;
+    /// Bytes that may still be stored; `u64::MAX` where there is no such bound.
+    async fn free_bytes(&self) -> io::Result<u64>;
+}
