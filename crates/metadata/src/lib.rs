@@ -1,1 +1,21 @@
-//! (being written)
+//! What the cluster knows, and how a journal entry changes it. Pure: no I/O, no clock, no randomness, no floats.
+//!
+//! Every broker folds the same entries, in the journal's order, into the same [`State`]; offsets, duplicates, fencing
+//! and the life of topics and producer ids are decided here and nowhere else. The crate owns the meaning of entries
+//! ([`command`]), the state and its read API ([`state`]), the fold ([`apply`]), and the bytes of entries ([`encode`])
+//! and of snapshots ([`snapshot`]). It does not own the journal, objects or any answer to a client.
+//!
+//! ```text
+//! entry bytes ─ Entry::decode ─▶ Entry ─ apply(&mut State, ordinal, &Entry) ─▶ outcomes, partitions that advanced
+//!                                                    State ─ snapshot::encode ─▶ bytes ─ snapshot::decode ─▶ State
+//! ```
+
+pub mod command;
+pub mod limits;
+pub mod state;
+
+pub use command::{
+    BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, Nonce, ObjectId, ObjectKind, OpenSession, Outcome,
+    ProducerBatch, Refusal, Reservation, Run, TopicId, TopicPartition, Verdict,
+};
+pub use state::{Extent, ExtentKind, Extents, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic};
