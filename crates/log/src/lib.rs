@@ -1,1 +1,4 @@
 //! (being written)
+
+pub mod limits;
+pub mod segment;

@@ -1,0 +1,41 @@
+//! Every limit of the data path, with its unit in its name. What one limit must be to another is asserted here, at
+//! compile time. These are constants and not settings: nobody needs to change them (STYLE: few options).
+
+/// A bundle is sealed when it has this many bytes of records.
+pub const MAX_BUNDLE_BYTES: u32 = 8 << 20;
+/// A bundle is sealed when it has this many batches, so that its commit fits one journal entry.
+pub const MAX_BUNDLE_BATCHES: usize = 4096;
+/// The largest record batch that is accepted by default (Kafka's `message.max.bytes`).
+pub const DEFAULT_MAX_BATCH_BYTES: u32 = 1_048_588;
+/// The largest record batch that any topic may be set to accept: it must fit a bundle of its own.
+pub const MAX_BATCH_BYTES: u32 = MAX_BUNDLE_BYTES;
+/// A journal entry is smaller than this (JOURNAL.md, etcd's request limit).
+pub const MAX_JOURNAL_ENTRY_BYTES: usize = 256 << 10;
+/// What a batch takes in an entry at most: 16 on average when columns compress; this is when nothing does.
+pub const MAX_COMMIT_BYTES_PER_BATCH: usize = 56;
+/// Distance of the sparse entries in an object's footer.
+pub const SPARSE_INDEX_INTERVAL_BYTES: u32 = 64 << 10;
+/// A Kafka v2 batch header.
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// The first bytes of a batch that are rewritten while serving: base offset, length, leader epoch.
+pub const BATCH_PREFIX_BYTES: usize = 16;
+/// An answer to Fetch holds at most this many bytes of records, whatever the client asks for.
+pub const MAX_FETCH_BYTES: usize = 55 << 20;
+/// A fetch sleeps at most this long, whatever the client asks for.
+pub const MAX_FETCH_WAIT_MS: u64 = 60_000;
+/// Partitions in one fetch, waiting at the same time, of all connections together.
+pub const MAX_WAITING_PARTITIONS: usize = 4 << 20;
+/// A fetch that finds no object locates again at most this often before it gives up with a retriable error.
+pub const MAX_LOCATE_ATTEMPTS: u32 = 3;
+/// Extents that one partition's part of one answer is gathered from.
+pub const MAX_EXTENTS_PER_READ: usize = 4096;
+
+const _: () = assert!(MAX_BATCH_BYTES <= MAX_BUNDLE_BYTES, "each batch fits a bundle");
+const _: () = assert!(DEFAULT_MAX_BATCH_BYTES <= MAX_BATCH_BYTES, "the default is allowed");
+const _: () = assert!(
+    MAX_BUNDLE_BATCHES * MAX_COMMIT_BYTES_PER_BATCH < MAX_JOURNAL_ENTRY_BYTES,
+    "a bundle's commit fits one journal entry, even if nothing compresses"
+);
+const _: () = assert!(SPARSE_INDEX_INTERVAL_BYTES < MAX_BUNDLE_BYTES, "a full section is indexed");
+const _: () = assert!(BATCH_PREFIX_BYTES < BATCH_HEADER_BYTES, "the prefix is inside of the header");
+const _: () = assert!(MAX_FETCH_BYTES >= MAX_BATCH_BYTES as usize, "one batch always fits an answer");
