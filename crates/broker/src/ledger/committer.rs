@@ -1,0 +1,220 @@
+//! The committer: turns proposals into journal entries, one append in flight; what arrives meanwhile shares the next
+//! entry (group commit). Owns the numbering n of this session's entries. It never answers a waiter with a success:
+//! that is the follower's, after the fold.
+//!
+//! An append whose outcome is unknown is repeated, same n and same bytes, until it is known; nothing else may be
+//! written meanwhile, since a later entry with the same n would be another truth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafscale_journal::{AppendError, Pointer, Position};
+use kafscale_metadata::{Command, Entry, FEATURE_LEVEL, Reservation};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use super::pending::Reply;
+use super::{End, Proposal, Replica};
+
+/// An entry takes further commands until its estimated size reaches this (the journal takes 256 KiB).
+const ENTRY_TARGET_BYTES: usize = 192 << 10;
+
+/// How long to wait before an append is repeated, or after one was refused.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The commands of one entry, and how it goes into the journal.
+struct Group {
+    commands: Vec<Command>,
+    replies: Vec<Reply>,
+    how: How,
+}
+
+enum How {
+    Append,
+    Publish(Pointer),
+    Leave,
+}
+
+/// What one entry came to.
+enum Written {
+    Committed,
+    Refused,
+}
+
+pub(crate) struct Committer {
+    replica: Arc<Replica>,
+    proposals: mpsc::Receiver<Proposal>,
+    /// A proposal that did not fit the group before it.
+    held: Option<Proposal>,
+    /// The next entry's number.
+    n: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(replica: Arc<Replica>, proposals: mpsc::Receiver<Proposal>) -> Self {
+        Self { replica, proposals, held: None, n: 1 }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let end = loop {
+            let Some(group) = self.gather().await else { break End::Stopped };
+            let leaving = matches!(group.how, How::Leave);
+            match self.write(group).await {
+                Err(end) => break end,
+                Ok(Written::Committed) if leaving => break End::Stopped,
+                Ok(Written::Committed) => {}
+                Ok(Written::Refused) => self.pause().await,
+            }
+        };
+        // Closed first: a proposal that comes now is refused, not lost.
+        self.proposals.close();
+        self.replica.finish(end);
+    }
+
+    /// After a refusal. Whoever waits for numbers still does: their entry is tried again.
+    async fn pause(&self) {
+        sleep(RETRY_PAUSE).await;
+        if self.replica.numbers.lock().wants_entry() {
+            self.replica.numbers_wanted.notify_one();
+        }
+    }
+
+    /// Waits for something to write, and takes along what is there already.
+    async fn gather(&mut self) -> Option<Group> {
+        let mut group = Group { commands: Vec::new(), replies: Vec::new(), how: How::Append };
+        let mut size = 0;
+        let Some(first) = self.first().await? else { return Some(group) };
+        let mut next = Some(first);
+        while let Some(proposal) = next {
+            match proposal {
+                Proposal::Command(command, reply) => {
+                    size += estimate(&command);
+                    group.commands.push(command);
+                    group.replies.push(reply);
+                }
+                alone if !group.commands.is_empty() => {
+                    self.held = Some(alone);
+                    break;
+                }
+                Proposal::Publish(command, pointer, reply) => {
+                    return Some(Group { commands: vec![command], replies: vec![reply], how: How::Publish(pointer) });
+                }
+                Proposal::Leave => return Some(self.farewell()),
+            }
+            next = if size < ENTRY_TARGET_BYTES { self.proposals.try_recv().ok() } else { None };
+        }
+        Some(group)
+    }
+
+    /// `Some(None)`: an entry is wanted for its reservations alone.
+    async fn first(&mut self) -> Option<Option<Proposal>> {
+        if let Some(held) = self.held.take() {
+            return Some(Some(held));
+        }
+        tokio::select! {
+            biased;
+            proposal = self.proposals.recv() => proposal.map(Some),
+            () = self.replica.numbers_wanted.notified() => Some(None),
+        }
+    }
+
+    fn farewell(&self) -> Group {
+        Group { commands: vec![Command::EndSession { nonce: self.replica.nonce }], replies: Vec::new(), how: How::Leave }
+    }
+
+    async fn write(&mut self, group: Group) -> Result<Written, End> {
+        let (plan, low) = {
+            let numbers = self.replica.numbers.lock();
+            (numbers.plan(), numbers.low())
+        };
+        if group.commands.is_empty() && plan.is_empty() {
+            return Ok(Written::Committed);
+        }
+        let entry = self.entry(plan.clone(), low, group.commands);
+        self.replica.pending.lock().register(self.n, group.replies);
+        match self.append(&group.how, entry).await {
+            Ok(_position) => {
+                self.n += 1;
+                self.replica.numbers.lock().committed(&plan);
+                self.replica.numbers_changed.notify_waiters();
+                Ok(Written::Committed)
+            }
+            Err(AppendError::Refused(why)) => {
+                warn!(error = %why, "the journal refused an entry; its commands are refused");
+                self.replica.pending.lock().refuse(self.n);
+                Ok(Written::Refused)
+            }
+            Err(AppendError::Fenced) => Err(End::Fenced),
+            Err(AppendError::Dead(why) | AppendError::Unknown(why)) => {
+                error!(error = %why, "the journal has failed");
+                Err(End::Failed(format!("the journal has failed ({why}); restart the broker")))
+            }
+        }
+    }
+
+    fn entry(&self, reserved: Vec<Reservation>, low: u32, commands: Vec<Command>) -> Bytes {
+        let entry = Entry {
+            feature_level: FEATURE_LEVEL,
+            nonce: self.replica.nonce,
+            n: self.n,
+            time_ms: self.replica.env.clock.wall_ms(),
+            reserved,
+            low,
+            commands,
+        };
+        entry.encode()
+    }
+
+    /// Appends until the outcome is known. `Refused` and `Fenced` mean "never written" only if no earlier attempt
+    /// was unknown: after one that was, the waiters stay registered, and read "unknown" when the replica ends.
+    async fn append(&self, how: &How, entry: Bytes) -> Result<Position, AppendError> {
+        let mut maybe_written = false;
+        loop {
+            match self.attempt(how, entry.clone()).await {
+                Err(AppendError::Unknown(why)) => {
+                    maybe_written = true;
+                    warn!(error = %why, n = self.n, "the journal did not say whether it has an entry; asking again");
+                }
+                Err(AppendError::Refused(_)) if maybe_written => {}
+                Err(AppendError::Fenced) => {
+                    if !maybe_written {
+                        self.replica.pending.lock().refuse(self.n);
+                    }
+                    return Err(AppendError::Fenced);
+                }
+                known => return known,
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn attempt(&self, how: &How, entry: Bytes) -> Result<Position, AppendError> {
+        let (journal, nonce) = (&self.replica.journal, self.replica.nonce);
+        match how {
+            How::Append => journal.append(nonce, self.n, entry).await,
+            How::Publish(pointer) => journal.publish(nonce, self.n, entry, pointer.clone()).await,
+            How::Leave => journal.leave(nonce, self.n, entry).await,
+        }
+    }
+}
+
+/// About how many bytes a command adds to an entry; an upper bound for the large ones.
+fn estimate(command: &Command) -> usize {
+    match command {
+        Command::CommitBundle(bundle) => {
+            let batches: usize = bundle.runs.iter().map(|run| run.batches.len()).sum();
+            bundle.runs.len() * 32 + batches * 24
+        }
+        Command::CreateTopic(topic) => {
+            64 + topic.name.len() + topic.configs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
+        }
+        Command::ExpireProducers { idle } => idle.len() * 16,
+        Command::OpenSession(_)
+        | Command::EndSession { .. }
+        | Command::DeleteTopic { .. }
+        | Command::AllocateProducerIds { .. }
+        | Command::PublishSnapshot { .. } => 64,
+    }
+}

@@ -1,0 +1,72 @@
+//! The follower: reads the journal in order and folds it into the state. The only writer of the state, and the only
+//! one that tells an outcome. What it cannot read or may not apply ends the broker: going on would be guessing.
+
+use std::sync::Arc;
+
+use kafscale_journal::{ReadError, Record};
+use kafscale_metadata::{Applied, Entry, State, apply};
+use tokio::task::yield_now;
+use tokio::time::{Duration, sleep};
+use tracing::{error, warn};
+
+use super::{End, Replica};
+
+/// How long to wait before the journal is read again after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) async fn run(replica: Arc<Replica>) {
+    let mut over = replica.end.subscribe();
+    let follow = follow(&replica);
+    let end = tokio::select! {
+        biased;
+        _over = over.wait_for(Option::is_some) => return,
+        end = follow => end,
+    };
+    error!(reason = %end, "the fold has stopped");
+    replica.finish(end);
+}
+
+async fn follow(replica: &Replica) -> End {
+    loop {
+        let after = replica.progress.borrow().ordinal;
+        match replica.journal.read(after).await {
+            Ok(records) => {
+                for record in records {
+                    if let Err(end) = step(replica, &record) {
+                        return end;
+                    }
+                    yield_now().await;
+                }
+            }
+            Err(ReadError::Failed(why)) => {
+                warn!(error = %why, "the journal could not be read; trying again");
+                sleep(RETRY_PAUSE).await;
+            }
+            Err(gone @ (ReadError::Truncated { .. } | ReadError::Damaged { .. })) => return End::Failed(gone.to_string()),
+        }
+    }
+}
+
+/// Applies one entry, then tells everybody: waiting fetches, barriers, and the proposers if the entry is ours.
+fn step(replica: &Replica, record: &Record) -> Result<(), End> {
+    let applied = fold(&mut replica.state.write(), record).map_err(End::Failed)?;
+    replica.waiters.wake(&applied.advanced);
+    replica.progress.send_modify(|progress| {
+        progress.ordinal = record.position.ordinal;
+        progress.bytes += record.entry.len() as u64;
+    });
+    if record.nonce == replica.nonce {
+        replica.pending.lock().resolve(record.n, applied.outcomes);
+    }
+    Ok(())
+}
+
+/// Decodes and applies a record. The error says why this broker must not go on.
+pub(crate) fn fold(state: &mut State, record: &Record) -> Result<Applied, String> {
+    let ordinal = record.position.ordinal;
+    let entry = Entry::decode(&record.entry).map_err(|why| format!("journal entry {ordinal} cannot be read: {why}"))?;
+    if (entry.nonce, entry.n) != (record.nonce, record.n) {
+        return Err(format!("journal entry {ordinal} is not the one its key says: the journal is damaged"));
+    }
+    apply(state, ordinal, &entry).map_err(|why| format!("journal entry {ordinal} cannot be applied: {why}"))
+}

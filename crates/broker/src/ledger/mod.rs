@@ -1,0 +1,212 @@
+//! This broker's replica of the cluster's state: the journal on one side, the fold on the other.
+//!
+//! ```text
+//! propose ─▶ committer ─▶ journal.append ─▶ journal.read ─▶ follower ─▶ fold ─▶ outcome to whoever proposed
+//!                                                                         └──▶ waiting fetches and barriers
+//! ```
+//!
+//! Owns: the state, this session (its numbering of entries and objects), the waiters for outcomes, barriers and
+//! snapshots. Does not own: what commands mean (`kafscale-metadata`), where entries live (`kafscale-journal`), and
+//! the record path (`kafscale-log`), to which it is a [`Ledger`].
+//!
+//! Invariants: one append is in flight; an outcome is what *this* broker's fold of *that* entry said, and waiters
+//! are bound to (session, n), never to a position; the state is only written by the follower.
+
+mod barrier;
+mod committer;
+mod follower;
+mod numbers;
+mod pending;
+mod snapshots;
+mod start;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kafscale_journal::{Journal, Pointer};
+use kafscale_log::read::Waiters;
+use kafscale_log::{CommitError, Ledger, Stopped};
+use kafscale_metadata::{Command, CommitBundle, Nonce, ObjectId, ObjectKind, Outcome, State, Verdict};
+use kafscale_ports::Env;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use self::barrier::Barrier;
+use self::numbers::Numbers;
+use self::pending::Pending;
+pub use self::snapshots::SnapshotSettings;
+pub use self::start::{LoadError, Parts};
+
+/// Why a broker's session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// It was asked to stop, and has ended its session in the journal.
+    #[error("stopped")]
+    Stopped,
+    /// Another process took the session over, or the other brokers ended it.
+    #[error("the journal ended this broker's session: another process of the same identity has started, or the other brokers expelled it; restart the broker")]
+    Fenced,
+    /// The journal can no longer be written or read.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// How a group of commands goes into the journal.
+#[derive(Debug)]
+enum Proposal {
+    /// A command; it may share its entry with others.
+    Command(Command, oneshot::Sender<Result<Outcome, CommitError>>),
+    /// A snapshot's publication, alone in its entry.
+    Publish(Command, Pointer, oneshot::Sender<Result<Outcome, CommitError>>),
+    /// The end of the session, and the last entry of it.
+    Leave,
+}
+
+/// How far the fold is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The last applied entry.
+    pub ordinal: u64,
+    /// Bytes of entries that were applied since the snapshot that this life began with.
+    pub bytes: u64,
+    /// What `bytes` was when the newest snapshot was taken.
+    pub snapshot_bytes: u64,
+}
+
+/// See the module's documentation.
+pub struct Replica {
+    env: Env,
+    journal: Arc<dyn Journal>,
+    nonce: Nonce,
+    state: RwLock<State>,
+    progress: watch::Sender<Progress>,
+    proposals: mpsc::Sender<Proposal>,
+    pending: Mutex<Pending>,
+    numbers: Mutex<Numbers>,
+    numbers_changed: Notify,
+    numbers_wanted: Notify,
+    barrier: Barrier,
+    waiters: Arc<Waiters>,
+    end: watch::Sender<Option<End>>,
+}
+
+impl Replica {
+    /// Appends a command and returns what this broker's fold decided about it.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, CommitError> {
+        let (reply, outcome) = oneshot::channel();
+        self.send(Proposal::Command(command, reply)).await?;
+        // A dropped reply is one that nobody will ever answer: the entry may still be in the journal.
+        outcome.await.unwrap_or(Err(CommitError::Unknown))
+    }
+
+    /// This session.
+    pub fn nonce(&self) -> Nonce {
+        self.nonce
+    }
+
+    /// How far the fold is, as it goes on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Where fetches wait for the fold.
+    pub fn waiters(&self) -> Arc<Waiters> {
+        Arc::clone(&self.waiters)
+    }
+
+    /// Ends the session in the journal; nothing can be proposed afterwards. Returns once it is over.
+    pub async fn leave(&self) -> End {
+        // If the committer has ended already, the reason is there to be read.
+        let _ended_already = self.send(Proposal::Leave).await;
+        self.ended().await
+    }
+
+    /// Returns when the session is over.
+    pub async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        let reason = end.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        reason.ok().flatten().unwrap_or(End::Stopped)
+    }
+
+    async fn send(&self, proposal: Proposal) -> Result<(), CommitError> {
+        self.proposals.send(proposal).await.map_err(|_closed| CommitError::Refused)
+    }
+
+    /// The first reason is the one that counts.
+    fn finish(&self, reason: End) {
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(reason);
+            first
+        });
+        self.pending.lock().abandon();
+        self.numbers_changed.notify_waiters();
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+}
+
+#[async_trait]
+impl Ledger for Replica {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    async fn next_object(&self, kind: ObjectKind) -> Result<ObjectId, Stopped> {
+        loop {
+            // Registered before the look, so that a reservation in between is not missed.
+            let changed = self.numbers_changed.notified();
+            if self.is_over() {
+                return Err(Stopped);
+            }
+            if let Some(number) = self.take_number(kind) {
+                return Ok(ObjectId { nonce: self.nonce, number });
+            }
+            changed.await;
+        }
+    }
+
+    fn settle(&self, object: ObjectId) {
+        self.numbers.lock().settle(object.number);
+    }
+
+    async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
+        match self.propose(Command::CommitBundle(bundle)).await? {
+            Outcome::Bundle(verdicts) => Ok(verdicts),
+            // The fold refused the whole command: none of its batches is in the log.
+            Outcome::Done | Outcome::Refused(_) | Outcome::ProducerIds { .. } => Err(CommitError::Refused),
+        }
+    }
+
+    async fn barrier(&self) -> Result<(), Stopped> {
+        self.barrier.pass(|| self.reach_end()).await
+    }
+}
+
+impl Replica {
+    fn take_number(&self, kind: ObjectKind) -> Option<u32> {
+        let mut numbers = self.numbers.lock();
+        let number = numbers.take(kind);
+        if number.is_none() && kind == ObjectKind::Snapshot {
+            numbers.want_snapshot();
+        }
+        if numbers.wants_entry() {
+            self.numbers_wanted.notify_one();
+        }
+        number
+    }
+
+    /// Learns the journal's end and waits until the fold has reached it.
+    async fn reach_end(&self) -> Result<(), Stopped> {
+        let end = self.journal.end().await.map_err(|_failed| Stopped)?;
+        let mut progress = self.progress.subscribe();
+        let mut over = self.end.subscribe();
+        tokio::select! {
+            biased;
+            reached = progress.wait_for(|now| now.ordinal >= end.ordinal) => reached.map(drop).map_err(|_gone| Stopped),
+            _over = over.wait_for(Option::is_some) => Err(Stopped),
+        }
+    }
+}

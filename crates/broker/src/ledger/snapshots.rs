@@ -1,0 +1,228 @@
+//! Snapshots: keep the journal short and the next start quick.
+//!
+//! After enough entries the state is written to the store, read back, compared with a second fold of the same entries
+//! from the snapshot before it, and only then published (JOURNAL.md: "confirmed"); then the journal drops what the
+//! older of the two kept snapshots holds. The fold never waits: it goes on while a clone of its tables is written.
+//!
+//! A failure at any step leaves the pointer where it was; the next attempt starts anew, under a new number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafscale_journal::{Journal, Pointer};
+use kafscale_log::Ledger;
+use kafscale_log::store::{ObjectName, ObjectStore, PutError};
+use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, SnapshotRef, State};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::follower::fold;
+use super::{Proposal, Replica};
+
+/// How long to wait after a failed attempt.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// When a snapshot is due.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotSettings {
+    /// After this many entries …
+    pub every_entries: u64,
+    /// … or this many bytes of entries, whichever comes first.
+    pub every_bytes: u64,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self { every_entries: 10_000, every_bytes: 8 << 20 }
+    }
+}
+
+/// Where snapshots are kept, and what their names begin with.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) cluster: u128,
+    pub(crate) incarnation: u128,
+}
+
+impl Shelf {
+    fn name(&self, snapshot: SnapshotRef) -> ObjectName {
+        ObjectName::snapshot(self.cluster, self.incarnation, snapshot.ordinal, snapshot.object)
+    }
+
+    /// Reads a snapshot back. The error says which one and why.
+    pub(crate) async fn load(&self, snapshot: SnapshotRef) -> Result<State, String> {
+        let name = self.name(snapshot);
+        let bytes = self.store.get_all(&name).await.map_err(|why| format!("snapshot {name}: {why}"))?;
+        let state = State::from_snapshot(&bytes).map_err(|why| format!("snapshot {name}: {why}"))?;
+        if state.ordinal() == snapshot.ordinal {
+            Ok(state)
+        } else {
+            Err(format!("snapshot {name} holds the state after entry {}", state.ordinal()))
+        }
+    }
+}
+
+/// Takes snapshots until the session is over.
+pub(crate) struct Snapshots {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) shelf: Shelf,
+    pub(crate) settings: SnapshotSettings,
+    /// The newest published one.
+    pub(crate) newest: Option<SnapshotRef>,
+}
+
+impl Snapshots {
+    pub(crate) async fn run(mut self) {
+        let mut over = self.replica.end.subscribe();
+        tokio::select! {
+            biased;
+            _over = over.wait_for(Option::is_some) => {}
+            () = self.keep_taking() => {}
+        }
+    }
+
+    async fn keep_taking(&mut self) {
+        loop {
+            self.due().await;
+            match self.take().await {
+                Ok(snapshot) => {
+                    info!(ordinal = snapshot.ordinal, "snapshot published");
+                    self.newest = Some(snapshot);
+                    self.truncate().await;
+                }
+                Err(why) => {
+                    warn!(error = %why, "no snapshot was published; trying again");
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn truncate(&self) {
+        info!("truncating the journal");
+        match self.replica.journal.truncate().await {
+            Ok(()) => info!("journal truncated"),
+            Err(why) => warn!(error = %why, "the journal was not truncated; the next snapshot tries again"),
+        }
+    }
+
+    /// Waits until enough was applied since the newest snapshot.
+    async fn due(&self) {
+        let (ordinal, bytes) = (self.newest.map_or(0, |s| s.ordinal), self.replica.progress.borrow().snapshot_bytes);
+        let mut progress = self.replica.progress.subscribe();
+        let SnapshotSettings { every_entries, every_bytes } = self.settings;
+        // An error means that the replica is gone, and this task with it.
+        let _gone = progress
+            .wait_for(|now| now.ordinal >= ordinal + every_entries || now.bytes >= bytes + every_bytes)
+            .await;
+    }
+
+    async fn take(&self) -> Result<SnapshotRef, String> {
+        let state = self.replica.state.read().clone();
+        let bytes_then = self.replica.progress.borrow().bytes;
+        let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
+        let snapshot = SnapshotRef { object, ordinal: state.ordinal() };
+        info!(ordinal = snapshot.ordinal, "writing a snapshot");
+        self.put(snapshot, Bytes::from(state.to_snapshot())).await?;
+        drop(state);
+        self.confirm(snapshot).await?;
+        self.publish(snapshot).await?;
+        self.replica.settle(object);
+        self.replica.progress.send_modify(|progress| progress.snapshot_bytes = bytes_then);
+        Ok(snapshot)
+    }
+
+    async fn put(&self, snapshot: SnapshotRef, bytes: Bytes) -> Result<(), String> {
+        let name = self.shelf.name(snapshot);
+        match self.shelf.store.put(&name, vec![bytes]).await {
+            Ok(()) => Ok(()),
+            Err(PutError::Refused(why)) => {
+                self.replica.settle(snapshot.object);
+                Err(format!("snapshot {name}: {why}"))
+            }
+            // The number stays unsettled: a PUT without a final answer holds `low` back.
+            Err(PutError::Unknown(why)) => Err(format!("snapshot {name}: {why}")),
+        }
+    }
+
+    /// Reads the snapshot back and compares it with a fold of the journal's entries from the one before it.
+    async fn confirm(&self, snapshot: SnapshotRef) -> Result<(), String> {
+        let stored = self.shelf.load(snapshot).await?;
+        let mut folded = match self.newest {
+            Some(older) => self.shelf.load(older).await?,
+            None => State::new(),
+        };
+        catch_up(&*self.replica.journal, &mut folded, snapshot.ordinal).await?;
+        if (folded.hash(), folded.content_hash()) == (stored.hash(), stored.content_hash()) {
+            return Ok(());
+        }
+        Err(format!("the snapshot at entry {} differs from the journal it was made from", snapshot.ordinal))
+    }
+
+    async fn publish(&self, snapshot: SnapshotRef) -> Result<(), String> {
+        let kept: Vec<SnapshotRef> = [Some(snapshot), self.newest].into_iter().flatten().collect();
+        let pointer = Pointer {
+            ordinal: snapshot.ordinal,
+            truncatable: self.newest.map_or(0, |older| older.ordinal),
+            value: encode_kept(&kept),
+        };
+        let command = Command::PublishSnapshot { object: snapshot.object, ordinal: snapshot.ordinal };
+        let (reply, outcome) = oneshot::channel();
+        self.replica.send(Proposal::Publish(command, pointer, reply)).await.map_err(|why| why.to_string())?;
+        match outcome.await {
+            Ok(Ok(Outcome::Done)) => Ok(()),
+            other => Err(format!("the snapshot at entry {} was not published: {other:?}", snapshot.ordinal)),
+        }
+    }
+}
+
+/// Folds the journal's entries up to and including ordinal `until`.
+pub(crate) async fn catch_up(journal: &dyn Journal, state: &mut State, until: u64) -> Result<u64, String> {
+    let mut bytes = 0;
+    while state.ordinal() < until {
+        let records = journal.read(state.ordinal()).await.map_err(|why| why.to_string())?;
+        for record in records.iter().take_while(|record| record.position.ordinal <= until) {
+            bytes += record.entry.len() as u64;
+            fold(state, record)?;
+        }
+        yield_now().await;
+    }
+    Ok(bytes)
+}
+
+/// The pointer's value: a line for each kept snapshot, newest first: `ordinal nonce number`, the nonce in hex.
+fn encode_kept(kept: &[SnapshotRef]) -> Bytes {
+    let line = |s: &SnapshotRef| format!("{} {:016x} {}\n", s.ordinal, s.object.nonce, s.object.number);
+    kept.iter().map(line).collect::<String>().into()
+}
+
+/// See [`encode_kept`]. `None` if it is not one.
+pub(crate) fn decode_kept(value: &[u8]) -> Option<Vec<SnapshotRef>> {
+    let line = |line: &str| {
+        let mut fields = line.split(' ');
+        let ordinal = fields.next()?.parse().ok()?;
+        let nonce = u64::from_str_radix(fields.next()?, 16).ok()?;
+        let number = fields.next()?.parse().ok()?;
+        fields.next().is_none().then_some(SnapshotRef { object: ObjectId { nonce, number }, ordinal })
+    };
+    std::str::from_utf8(value).ok()?.lines().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pointers_value_round_trips() {
+        let snapshot = |ordinal, number| SnapshotRef { object: ObjectId { nonce: u64::MAX, number }, ordinal };
+        for kept in [vec![], vec![snapshot(7, 64)], vec![snapshot(u64::MAX, 0), snapshot(1, u32::MAX)]] {
+            assert_eq!(decode_kept(&encode_kept(&kept)), Some(kept));
+        }
+        assert_eq!(decode_kept(b"1 2"), None);
+        assert_eq!(decode_kept(b"\xff"), None);
+    }
+}

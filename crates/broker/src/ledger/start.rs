@@ -1,0 +1,157 @@
+//! How a replica starts: pointer → snapshot → tail → opening of the session → the fold passes the opening. Nothing is
+//! served before that.
+
+use std::sync::Arc;
+
+use kafscale_journal::{Identity, Journal, OpenError, ReadError};
+use kafscale_log::read::Waiters;
+use kafscale_log::store::ObjectStore;
+use kafscale_metadata::{Command, Entry, FEATURE_LEVEL, Nonce, OpenSession, SnapshotRef, State};
+use kafscale_ports::Env;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{info, warn};
+
+use super::barrier::Barrier;
+use super::committer::Committer;
+use super::numbers::Numbers;
+use super::pending::Pending;
+use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
+use super::{End, Progress, Replica, follower};
+
+/// Commands that wait for the committer, at most; who comes later waits to enter.
+const MAX_PROPOSALS: usize = 4096;
+
+/// Why the state could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The journal cannot be read, or contradicts itself.
+    #[error("the journal cannot be followed: {0}")]
+    Journal(String),
+    /// Neither of the kept snapshots can be read.
+    #[error("no kept snapshot can be read ({0}); restore the file from a backup, or run `kafscale recover`")]
+    Snapshot(String),
+    /// The session was not opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The session was over before it had begun.
+    #[error("{0}")]
+    Ended(End),
+}
+
+impl From<ReadError> for LoadError {
+    fn from(why: ReadError) -> Self {
+        Self::Journal(why.to_string())
+    }
+}
+
+/// What a replica is made of.
+pub struct Parts {
+    /// Time, randomness, tasks.
+    pub env: Env,
+    /// The order of everything.
+    pub journal: Arc<dyn Journal>,
+    /// Where snapshots are.
+    pub store: Arc<dyn ObjectStore>,
+    /// The cluster's id: object names begin with it.
+    pub cluster: u128,
+    /// The journal's life: snapshot names have it.
+    pub incarnation: u128,
+    /// What the session's opening says of this broker.
+    pub broker: OpenSession,
+    /// When snapshots are due.
+    pub snapshots: SnapshotSettings,
+}
+
+/// The state as it was loaded.
+struct Loaded {
+    state: State,
+    newest: Option<SnapshotRef>,
+    tail_bytes: u64,
+}
+
+impl Replica {
+    /// Loads the state, opens a session, and starts the tasks. Returns once this broker's fold has passed its own
+    /// opening.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, LoadError> {
+        let shelf = Shelf { store: Arc::clone(&parts.store), cluster: parts.cluster, incarnation: parts.incarnation };
+        let Loaded { state, newest, tail_bytes } = load(&*parts.journal, &shelf).await?;
+        info!(ordinal = state.ordinal(), snapshot = newest.map_or(0, |s| s.ordinal), tail_bytes, "state loaded");
+        let nonce = parts.env.random.u64();
+        let identity = Identity { broker_id: parts.broker.broker_id, token: parts.broker.identity };
+        let opening = opening(&parts, nonce);
+        let opened = parts.journal.open(identity, nonce, opening.encode()).await?;
+
+        let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot_bytes: 0 };
+        let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
+        let replica = Arc::new(Self {
+            env: parts.env.clone(),
+            journal: parts.journal,
+            nonce,
+            state: RwLock::new(state),
+            progress: watch::Sender::new(progress),
+            proposals,
+            pending: Mutex::new(Pending::default()),
+            numbers: Mutex::new(Numbers::opened()),
+            numbers_changed: Notify::new(),
+            numbers_wanted: Notify::new(),
+            barrier: Barrier::default(),
+            waiters: Arc::new(Waiters::default()),
+            end: watch::Sender::new(None),
+        });
+        let snapshots = Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, newest };
+        let committer = Committer::new(Arc::clone(&replica), queue);
+        parts.env.tasks.spawn("follower", Box::pin(follower::run(Arc::clone(&replica))));
+        parts.env.tasks.spawn("committer", Box::pin(committer.run()));
+        parts.env.tasks.spawn("snapshots", Box::pin(snapshots.run()));
+        replica.passed(opened.ordinal).await?;
+        Ok(replica)
+    }
+
+    async fn passed(&self, ordinal: u64) -> Result<(), LoadError> {
+        let mut progress = self.progress.subscribe();
+        tokio::select! {
+            biased;
+            end = self.ended() => Err(LoadError::Ended(end)),
+            _reached = progress.wait_for(|now| now.ordinal >= ordinal) => Ok(()),
+        }
+    }
+}
+
+fn opening(parts: &Parts, nonce: Nonce) -> Entry {
+    Entry {
+        feature_level: FEATURE_LEVEL,
+        nonce,
+        n: 0,
+        time_ms: parts.env.clock.wall_ms(),
+        reserved: Numbers::opening(),
+        low: 0,
+        commands: vec![Command::OpenSession(parts.broker.clone())],
+    }
+}
+
+async fn load(journal: &dyn Journal, shelf: &Shelf) -> Result<Loaded, LoadError> {
+    let (mut state, newest) = match journal.pointer().await? {
+        Some(pointer) => newest_readable(shelf, &pointer.value).await?,
+        None => (State::new(), None),
+    };
+    let end = journal.end().await?;
+    let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(LoadError::Journal)?;
+    Ok(Loaded { state, newest, tail_bytes })
+}
+
+/// The newest of the kept snapshots that can be read; the journal still has what follows the older one.
+async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<(State, Option<SnapshotRef>), LoadError> {
+    let kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
+    let mut failures = Vec::new();
+    for snapshot in kept {
+        match shelf.load(snapshot).await {
+            Ok(state) => return Ok((state, Some(snapshot))),
+            Err(why) => {
+                warn!(error = %why, "a snapshot cannot be read; trying the one before it");
+                failures.push(why);
+            }
+        }
+    }
+    Err(LoadError::Snapshot(failures.join("; ")))
+}
