@@ -1,0 +1,1 @@
+//! The codec alone: hostile bytes, and what the oracle cannot tell.

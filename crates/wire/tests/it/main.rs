@@ -1,0 +1,4 @@
+//! The codec from outside: against an independent implementation, against hostile bytes, and record batches.
+
+mod codec;
+mod oracle;
