@@ -64,7 +64,9 @@ pub struct Pointer {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another live session has this broker id and another identity.
-    #[error("broker id {broker_id} is in use by a live broker with another identity; give this broker another id or stop the other one")]
+    #[error(
+        "broker id {broker_id} is in use by a live broker with another identity; give this broker another id or stop the other one"
+    )]
     InUse {
         /// The contested id.
         broker_id: i32,
