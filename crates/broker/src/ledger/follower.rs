@@ -49,7 +49,8 @@ async fn follow(replica: &Replica) -> End {
 
 /// Applies one entry, then tells everybody: waiting fetches, barriers, and the proposers if the entry is ours.
 fn step(replica: &Replica, record: &Record) -> Result<(), End> {
-    let applied = fold(&mut replica.state.write(), record).map_err(End::Failed)?;
+    let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
+    let applied = fold(&mut replica.state.write(), record, &entry).map_err(End::Failed)?;
     replica.waiters.wake(&applied.advanced);
     replica.progress.send_modify(|progress| {
         progress.ordinal = record.position.ordinal;
@@ -62,11 +63,20 @@ fn step(replica: &Replica, record: &Record) -> Result<(), End> {
 }
 
 /// Decodes and applies a record. The error says why this broker must not go on.
-pub(crate) fn fold(state: &mut State, record: &Record) -> Result<Applied, String> {
+pub(crate) fn replay(state: &mut State, record: &Record) -> Result<(), String> {
+    fold(state, record, &decode(record)?).map(drop)
+}
+
+fn decode(record: &Record) -> Result<Entry, String> {
     let ordinal = record.position.ordinal;
     let entry = Entry::decode(&record.entry).map_err(|why| format!("journal entry {ordinal} cannot be read: {why}"))?;
     if (entry.nonce, entry.n) != (record.nonce, record.n) {
         return Err(format!("journal entry {ordinal} is not the one its key says: the journal is damaged"));
     }
-    apply(state, ordinal, &entry).map_err(|why| format!("journal entry {ordinal} cannot be applied: {why}"))
+    Ok(entry)
+}
+
+fn fold(state: &mut State, record: &Record, entry: &Entry) -> Result<Applied, String> {
+    let ordinal = record.position.ordinal;
+    apply(state, ordinal, entry).map_err(|why| format!("journal entry {ordinal} cannot be applied: {why}"))
 }

@@ -14,6 +14,7 @@
 
 mod barrier;
 mod committer;
+mod expiry;
 mod follower;
 mod numbers;
 mod pending;

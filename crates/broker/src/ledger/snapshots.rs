@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::follower::fold;
+use super::follower::replay;
 use super::{Proposal, Replica};
 
 /// How long to wait after a failed attempt.
@@ -187,7 +187,7 @@ pub(crate) async fn catch_up(journal: &dyn Journal, state: &mut State, until: u6
         let records = journal.read(state.ordinal()).await.map_err(|why| why.to_string())?;
         for record in records.iter().take_while(|record| record.position.ordinal <= until) {
             bytes += record.entry.len() as u64;
-            fold(state, record)?;
+            replay(state, record)?;
         }
         yield_now().await;
     }

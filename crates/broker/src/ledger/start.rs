@@ -17,7 +17,7 @@ use super::committer::Committer;
 use super::numbers::Numbers;
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Progress, Replica, follower};
+use super::{End, Progress, Replica, expiry, follower};
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
 const MAX_PROPOSALS: usize = 4096;
@@ -104,6 +104,7 @@ impl Replica {
         parts.env.tasks.spawn("follower", Box::pin(follower::run(Arc::clone(&replica))));
         parts.env.tasks.spawn("committer", Box::pin(committer.run()));
         parts.env.tasks.spawn("snapshots", Box::pin(snapshots.run()));
+        parts.env.tasks.spawn("producer expiry", Box::pin(expiry::run(Arc::clone(&replica))));
         replica.passed(opened.ordinal).await?;
         Ok(replica)
     }

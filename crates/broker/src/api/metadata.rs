@@ -1,0 +1,111 @@
+//! Metadata (key 3), versions 0–13.
+//!
+//! Brokers are the live sessions, each at the address of the listener that the client came in by. Any broker serves any
+//! partition, so the leader is this broker, the only replica of each partition is its leader, and the leader epoch is
+//! always 0. The controller is this broker: any broker takes admin requests.
+//!
+//! Topics are asked for by name or by id (v10, KIP-516), all of them by null (v1) or by an empty list (v0). A name
+//! that does not exist is created if the request allows it (before v4 it always does) and the cluster's setting too.
+//! Authorized operations (v8) are not reported: there are no ACLs. v13's top-level error is never set.
+
+use std::collections::BTreeMap;
+
+use kafscale_log::Ledger;
+use kafscale_metadata::{CreateTopic, State, Topic, TopicId};
+use kafscale_wire::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
+};
+use kafscale_wire::{ErrorCode, Text, Uuid};
+
+use super::{Call, Context, Supported};
+
+pub(super) const API: Supported = Supported { key: 3, name: "Metadata", advertised: 0..=13, served: 0..=13 };
+
+pub(super) async fn handle(context: &Context, call: &Call, request: MetadataRequest) -> MetadataResponse {
+    let may_create = context.settings.auto_create_topics && (call.version < 4 || request.allow_auto_topic_creation);
+    let topics = match request.topics {
+        Some(topics) if !(topics.is_empty() && call.version == 0) => {
+            let mut found = Vec::with_capacity(topics.len());
+            for topic in topics {
+                found.push(describe_one(context, topic, may_create).await);
+            }
+            found
+        }
+        Some(_) | None => context.replica.state().topics().map(|topic| describe(context, topic)).collect(),
+    };
+    MetadataResponse {
+        brokers: brokers(&context.replica.state(), &call.peer.listener),
+        cluster_id: Some(context.cluster_id.clone()),
+        controller_id: context.broker_id,
+        topics,
+        ..Default::default()
+    }
+}
+
+fn brokers(state: &State, listener: &str) -> Vec<MetadataResponseBroker> {
+    let broker = |session: &kafscale_metadata::Session| {
+        let address = session.listeners().iter().find(|l| l.name == listener)?;
+        Some(MetadataResponseBroker {
+            node_id: session.broker_id(),
+            host: Text::from(address.host.as_str()),
+            port: i32::from(address.port),
+            rack: session.rack().map(Text::from),
+            ..Default::default()
+        })
+    };
+    state.live_sessions().filter_map(broker).collect()
+}
+
+async fn describe_one(context: &Context, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+    let found = match &asked.name {
+        Some(name) => find_or_create(context, name, may_create).await,
+        None => context.topic_exists(TopicId(asked.topic_id.0)).await,
+    };
+    let failed = |error: ErrorCode| MetadataResponseTopic {
+        error_code: error.code(),
+        name: asked.name.clone(),
+        topic_id: asked.topic_id,
+        ..Default::default()
+    };
+    match found {
+        Ok(id) => match context.replica.state().topic(id) {
+            Some(topic) => describe(context, topic),
+            None => failed(ErrorCode::UnknownTopicOrPartition), // deleted a moment ago
+        },
+        Err(error) => failed(error),
+    }
+}
+
+async fn find_or_create(context: &Context, name: &str, may_create: bool) -> Result<TopicId, ErrorCode> {
+    match context.topic_by_name(name).await {
+        Err(ErrorCode::UnknownTopicOrPartition) if may_create => {}
+        found => return found,
+    }
+    let topic = context.new_topic_id();
+    let partitions = context.settings.default_partitions;
+    let proposal = CreateTopic { topic, name: name.to_owned(), partitions, configs: BTreeMap::new() };
+    match context.create_topic(proposal).await {
+        Ok(()) => Ok(topic),
+        Err(ErrorCode::TopicAlreadyExists) => context.topic_by_name(name).await,
+        Err(error) => Err(error),
+    }
+}
+
+fn describe(context: &Context, topic: &Topic) -> MetadataResponseTopic {
+    let here = vec![context.broker_id];
+    let partition = |index: u32| MetadataResponsePartition {
+        partition_index: index.cast_signed(),
+        leader_id: context.broker_id,
+        leader_epoch: 0,
+        replica_nodes: here.clone(),
+        isr_nodes: here.clone(),
+        ..Default::default()
+    };
+    MetadataResponseTopic {
+        name: Some(Text::from(topic.name())),
+        topic_id: Uuid(topic.id().0),
+        partitions: (0..topic.partition_count()).map(partition).collect(),
+        ..Default::default()
+    }
+}
