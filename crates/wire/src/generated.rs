@@ -4,7 +4,6 @@
 #![expect(
     clippy::all,
     unused_imports,
-    unused_variables,
     reason = "generated: uniform rather than terse, so that the generator stays simple"
 )]
 
