@@ -11,6 +11,8 @@
 //! ```
 
 pub mod command;
+pub mod encode;
+pub mod fold;
 pub mod limits;
 pub mod state;
 
@@ -18,4 +20,6 @@ pub use command::{
     BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, Nonce, ObjectId, ObjectKind, OpenSession, Outcome,
     ProducerBatch, Refusal, Reservation, Run, TopicId, TopicPartition, Verdict,
 };
+pub use encode::DecodeError;
+pub use fold::{Applied, Stop, apply};
 pub use state::{Extent, ExtentKind, Extents, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic};
