@@ -14,6 +14,7 @@ pub mod command;
 pub mod encode;
 pub mod fold;
 pub mod limits;
+pub mod snapshot;
 pub mod state;
 
 pub use command::{
@@ -22,4 +23,5 @@ pub use command::{
 };
 pub use encode::DecodeError;
 pub use fold::{Applied, Stop, apply};
+pub use snapshot::SnapshotError;
 pub use state::{Extent, ExtentKind, Extents, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic};

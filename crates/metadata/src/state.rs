@@ -38,6 +38,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Partitions are copied on write: all empty ones can be one.
+    pub(crate) fn empty_partitions(count: u32) -> Vec<Arc<Partition>> {
+        let empty = Arc::new(Partition::default());
+        (0..count).map(|_| empty.clone()).collect()
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> TopicId {
@@ -116,6 +122,12 @@ impl State {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// The hash of the state itself, however it came to be: equal states have equal ones. Reads the whole state.
+    #[must_use]
+    pub fn content_hash(&self) -> u64 {
+        crate::snapshot::content_hash(self)
     }
 
     /// A topic.

@@ -7,7 +7,7 @@ use crate::limits::{
     CONFIG_NAME_BYTES, CONFIG_VALUE_BYTES, CONFIGS_PER_TOPIC, PARTITIONS, PARTITIONS_PER_TOPIC, TOPIC_NAME_BYTES,
     TOPICS,
 };
-use crate::state::{Pairs, Partition, Producers, State, Topic};
+use crate::state::{Pairs, Producers, State, Topic};
 
 pub(super) fn create(state: &mut State, create: &CreateTopic) -> Result<(), Refusal> {
     if !is_valid_name(&create.name) {
@@ -31,19 +31,13 @@ pub(super) fn create(state: &mut State, create: &CreateTopic) -> Result<(), Refu
         id: create.topic,
         name: name.clone(),
         configs: create.configs.clone(),
-        partitions: empty_partitions(create.partitions),
+        partitions: Topic::empty_partitions(create.partitions),
         lenient: state.remembered.lend(&name),
     };
     state.names.insert(name, create.topic);
     state.topics.insert(create.topic, Arc::new(topic));
     state.partition_count = partition_count;
     Ok(())
-}
-
-/// Partitions are copied on write: all empty ones can be one.
-pub(crate) fn empty_partitions(count: u32) -> Vec<Arc<Partition>> {
-    let empty = Arc::new(Partition::default());
-    (0..count).map(|_| empty.clone()).collect()
 }
 
 pub(super) fn delete(state: &mut State, id: TopicId) -> Result<(), Refusal> {
