@@ -1,3 +1,8 @@
-//! The journal's tests on real files; the simulated disk's are in `kafscale-sim`.
+//! The journal's tests on real files and in memory; those on the simulated disk are in `kafscale-sim`.
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod file;
+#[cfg(test)]
+mod memory;
