@@ -122,7 +122,7 @@ impl Out {
 
     fn read(&mut self, body: &Struct, context: Context) {
         self.line("pub(crate) fn read(d: &mut Decoder, version: i16) -> Result<Self, DecodeError> {");
-        self.line(&format!("let flex = {};", context.flex()));
+        self.line(&format!("let flex = {};\nlet _ = (version, flex);", context.flex()));
         let tagged = tagged(body);
         let mutable = if tagged.is_empty() { "" } else { "mut " };
         self.line(&format!("let {mutable}value = Self {{"));
@@ -152,7 +152,7 @@ impl Out {
 
     fn write(&mut self, body: &Struct, context: Context) {
         self.line("pub(crate) fn write(&self, e: &mut Encoder, version: i16) {");
-        self.line(&format!("let flex = {};", context.flex()));
+        self.line(&format!("let flex = {};\nlet _ = (version, flex);", context.flex()));
         for field in body.fields.iter().filter(|field| field.tag.is_none()) {
             let statement = write(field, context.versions);
             match condition(field.versions, context.versions) {
@@ -180,7 +180,7 @@ impl Out {
 
     fn random(&mut self, body: &Struct, context: Context) {
         self.line("#[cfg(feature = \"arbitrary\")]");
-        self.line("pub(crate) fn random(g: &mut Source, version: i16) -> Self { Self {");
+        self.line("pub(crate) fn random(g: &mut Source, version: i16) -> Self { let _ = version; Self {");
         for field in &body.fields {
             let value =
                 choose(condition(field.versions, context.versions), random(field, context.versions), default(field));

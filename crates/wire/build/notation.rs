@@ -75,7 +75,13 @@ const NUMBERS: [&str; 7] = ["bool", "i8", "i16", "u16", "i32", "i64", "f64"];
 
 /// Reads one schema file; `module` is its name without the ending.
 pub(crate) fn parse(module: &str, text: &str) -> Result<Module, String> {
-    let mut reader = Reader { file: module, lines: text.lines().enumerate(), number: 0, structs: HashSet::new() };
+    let mut reader = Reader {
+        file: module,
+        lines: text.lines().enumerate(),
+        number: 0,
+        structs: HashSet::new(),
+        has_flexible: false,
+    };
     let mut parsed = Module { name: module.into(), doc: Vec::new(), messages: Vec::new() };
     while let Some(line) = reader.next_line() {
         if line.words.is_empty() {
@@ -104,6 +110,8 @@ struct Reader<'a> {
     lines: std::iter::Enumerate<std::str::Lines<'a>>,
     number: usize,
     structs: HashSet<String>,
+    /// Whether the message that is being read has a flexible version.
+    has_flexible: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -146,10 +154,8 @@ impl<'a> Reader<'a> {
             Kind::Response { .. } => format!("{api}Response"),
             Kind::Data => api.clone(),
         };
+        self.has_flexible = flexible.is_some_and(|from| from <= versions.last);
         let body = self.structure(name, versions)?;
-        if flexible.is_none_or(|from| from > versions.last) && body.fields.iter().any(|field| field.tag.is_some()) {
-            return Err("a message without a flexible version has no tags".into());
-        }
         Ok(Message { kind, api, versions, flexible, body })
     }
 
@@ -204,6 +210,9 @@ impl<'a> Reader<'a> {
                     return Err(format!("`{name}`: an attribute is in, null, tag, default or plain, not `{other}`"));
                 }
             }
+        }
+        if tag.is_some() && !self.has_flexible {
+            return Err(format!("`{name}`: a message without a flexible version has no tags"));
         }
         let ty = self.ty(type_word, has_block, message)?;
         if default.as_deref() == Some("null") && nullable.is_none() {

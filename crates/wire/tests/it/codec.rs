@@ -85,7 +85,10 @@ fn frames_round_trip() {
 fn any_header_can_be_read() {
     for (key, version, flexible) in [(18, 5, true), (18, i16::MAX, true), (999, 0, false), (-1, -1, false)] {
         let mut e = Encoder::new();
-        (e.i16(key), e.i16(version), e.i32(42), e.string("me", false));
+        e.i16(key);
+        e.i16(version);
+        e.i32(42);
+        e.string("me", false);
         if flexible {
             e.unsigned_varint(0);
         }
@@ -159,7 +162,8 @@ fn a_false_count_costs_what_was_read() {
 
 #[test]
 fn what_is_charged_is_what_is_allocated() {
-    let topics = vec![FetchableTopicResponse { partitions: vec![PartitionData::default(); 7], ..Default::default() }; 100];
+    let topics =
+        vec![FetchableTopicResponse { partitions: vec![PartitionData::default(); 7], ..Default::default() }; 100];
     let response = FetchResponse { responses: topics, ..FetchResponse::default() };
     let mut d = Decoder::new(encode(&response, 12), 1 << 20);
     let read = FetchResponse::decode(&mut d, 12).expect("readable");
@@ -247,7 +251,14 @@ fn ids_have_kafkas_text_form() {
     for id in [Uuid(0), Uuid(1), Uuid(u128::MAX), Uuid(0x0123_4567_89ab_cdef_0011_2233_4455_6677)] {
         assert_eq!(id.to_string().parse(), Ok(id));
     }
-    for text in ["", "A", "AAAAAAAAAAAAAAAAAAAAAR", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA+A", "éAAAAAAAAAAAAAAAAAAAA"] {
+    for text in [
+        "",
+        "A",
+        "AAAAAAAAAAAAAAAAAAAAAR",
+        "AAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAA+A",
+        "éAAAAAAAAAAAAAAAAAAAA",
+    ] {
         assert!(text.parse::<Uuid>().is_err(), "{text}");
     }
 }
@@ -283,7 +294,7 @@ fn survives<M: Message + Random + PartialEq + std::fmt::Debug>(choices: &[u8], c
 macro_rules! hostile {
     ($($test:ident: $module:ident :: $message:ident;)*) => {
         proptest! {
-            #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+            #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
             $(
                 #[test]
                 fn $test(

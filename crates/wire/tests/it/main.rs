@@ -2,4 +2,5 @@
 
 mod batches;
 mod codec;
+mod notation;
 mod oracle;
