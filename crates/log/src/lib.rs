@@ -1,4 +1,10 @@
 //! (being written)
 
+pub mod budget;
+mod ledger;
 pub mod limits;
 pub mod segment;
+pub mod store;
+
+pub use budget::{MemoryBudget, Reservation};
+pub use ledger::{CommitError, Ledger, Stopped};

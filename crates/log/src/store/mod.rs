@@ -1,7 +1,8 @@
-//! The object store port and its directory backend. Objects are written once, created only if absent, under names
+//! The object store port and its backends. Objects are written once, created only if absent, under names
 //! that are never reused; so a PUT needs no rename, and a half-written object is one that no entry refers to.
 
 mod directory;
+mod memory;
 mod name;
 
 use std::io;
@@ -11,7 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use directory::DirectoryStore;
-pub use name::ObjectName;
+pub use memory::{GetFault, MemoryStore, PutFault};
+pub use name::{NotAName, ObjectName};
 
 /// Why an object was not stored.
 #[derive(Debug, thiserror::Error)]
