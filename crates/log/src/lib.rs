@@ -3,6 +3,7 @@
 pub mod budget;
 mod ledger;
 pub mod limits;
+pub mod read;
 pub mod segment;
 pub mod store;
 

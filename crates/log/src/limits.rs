@@ -19,6 +19,8 @@ pub const SPARSE_INDEX_INTERVAL_BYTES: u32 = 64 << 10;
 pub const BATCH_HEADER_BYTES: usize = 61;
 /// The first bytes of a batch that are rewritten while serving: base offset, length, leader epoch.
 pub const BATCH_PREFIX_BYTES: usize = 16;
+/// A batch that inflates to more is not looked into for timestamps.
+pub const MAX_INFLATED_BATCH_BYTES: usize = 64 << 20;
 /// An answer to Fetch holds at most this many bytes of records, whatever the client asks for.
 pub const MAX_FETCH_BYTES: usize = 55 << 20;
 /// A fetch sleeps at most this long, whatever the client asks for.
@@ -27,6 +29,10 @@ pub const MAX_FETCH_WAIT_MS: u64 = 60_000;
 pub const MAX_WAITING_PARTITIONS: usize = 4 << 20;
 /// A fetch that finds no object locates again at most this often before it gives up with a retriable error.
 pub const MAX_LOCATE_ATTEMPTS: u32 = 3;
+/// Objects that one answer loads ahead of its turn, and how many of them at a time.
+pub const MAX_OBJECTS_AHEAD: usize = 16;
+/// See [`MAX_OBJECTS_AHEAD`].
+pub const MAX_LOADS_PER_FETCH: usize = 4;
 /// Extents that one partition's part of one answer is gathered from.
 pub const MAX_EXTENTS_PER_READ: usize = 4096;
 
@@ -39,3 +45,4 @@ const _: () = assert!(
 const _: () = assert!(SPARSE_INDEX_INTERVAL_BYTES < MAX_BUNDLE_BYTES, "a full section is indexed");
 const _: () = assert!(BATCH_PREFIX_BYTES < BATCH_HEADER_BYTES, "the prefix is inside of the header");
 const _: () = assert!(MAX_FETCH_BYTES >= MAX_BATCH_BYTES as usize, "one batch always fits an answer");
+const _: () = assert!(MAX_LOADS_PER_FETCH <= MAX_OBJECTS_AHEAD, "loads are of objects ahead");
