@@ -14,6 +14,8 @@ pub mod command;
 pub mod encode;
 pub mod fold;
 pub mod limits;
+#[cfg(any(test, feature = "reference"))]
+pub mod reference;
 pub mod snapshot;
 pub mod state;
 

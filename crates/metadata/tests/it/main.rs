@@ -1,0 +1,10 @@
+//! The fold and its bytes, from outside: transcripts that a reviewer can read, the fold against the naive reference,
+//! round trips, hostile bytes, and a golden journal.
+
+mod bounds;
+mod differential;
+mod encoding;
+mod generate;
+mod golden;
+mod snapshots;
+mod transcript;
