@@ -3,3 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod segment;
+mod write_faults;
+mod write_path;
+mod write_validate;
+mod write_world;
