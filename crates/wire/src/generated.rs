@@ -1,11 +1,7 @@
 //! The messages, as `build.rs` makes them from `schema/*.kafka`.
 //!
 //! Owns nothing by hand but the names that the generated code uses.
-#![expect(
-    clippy::all,
-    unused_imports,
-    reason = "generated: uniform rather than terse, so that the generator stays simple"
-)]
+#![expect(clippy::all, reason = "generated: uniform rather than terse, so that the generator stays simple")]
 
 /// What each generated module imports.
 mod prelude {

@@ -9,8 +9,10 @@ use kafscale_wire::metadata::{MetadataRequest, MetadataResponse};
 use kafscale_wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafscale_wire::random::{Random, Source};
 use kafscale_wire::{
-    Api, DecodeError, Decoder, Encoder, Message, Records, Request, Response, Text, Uuid, api_versions, create_topics,
-    delete_topics, fetch, init_producer_id, list_offsets, metadata, produce,
+    Api, DecodeError, Decoder, Encoder, Message, Records, Request, Response, Text, Uuid, api_versions,
+    create_partitions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id, join_group,
+    leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, produce, sync_group,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -120,6 +122,35 @@ fn list_offsets_11_has_the_layout_of_10() {
         let response = ListOffsetsResponse::random(&mut Source::new(vec![seed; 200]), 11);
         assert_eq!(encode(&response, 11), encode(&response, 10));
     }
+}
+
+/// The oracle's requests end at 9. Bytes by hand after Kafka 4.3.1's schema: 10 differs from 9 in a topic's id where its name was.
+#[test]
+fn offsets_10_have_ids_in_place_of_names() {
+    let with = |name: Text, topic_id| offset_commit::OffsetCommitRequest {
+        group_id: "g".into(),
+        topics: vec![offset_commit::OffsetCommitRequestTopic { name, topic_id, partitions: Vec::new() }],
+        ..Default::default()
+    };
+    let (old, new) = (encode(&with("t".into(), Uuid::ZERO), 9), encode(&with(Text::default(), Uuid(7)), 10));
+    let start = [2, b'g', 0xff, 0xff, 0xff, 0xff, 1, 0, 2];
+    let id = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+    assert_eq!(old, [&start[..], &[2, b't'], &[1, 0, 0]].concat());
+    assert_eq!(new, [&start[..], &id, &[1, 0, 0]].concat());
+
+    let with = |name: Text, topic_id| offset_fetch::OffsetFetchRequest {
+        groups: vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: "g".into(),
+            topics: Some(vec![offset_fetch::OffsetFetchRequestTopics { name, topic_id, partition_indexes: vec![1] }]),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let (old, new) = (encode(&with("t".into(), Uuid::ZERO), 9), encode(&with(Text::default(), Uuid(7)), 10));
+    let start = [2, 2, b'g', 0, 0xff, 0xff, 0xff, 0xff, 2];
+    let end = [2, 0, 0, 0, 1, 0, 0, 0, 0];
+    assert_eq!(old, [&start[..], &[2, b't'], &end].concat());
+    assert_eq!(new, [&start[..], &id, &end].concat());
 }
 
 #[test]
@@ -326,4 +357,34 @@ hostile! {
     hostile_delete_topics_response: delete_topics::DeleteTopicsResponse;
     hostile_init_producer_id_request: init_producer_id::InitProducerIdRequest;
     hostile_init_producer_id_response: init_producer_id::InitProducerIdResponse;
+    hostile_find_coordinator_request: find_coordinator::FindCoordinatorRequest;
+    hostile_find_coordinator_response: find_coordinator::FindCoordinatorResponse;
+    hostile_join_group_request: join_group::JoinGroupRequest;
+    hostile_join_group_response: join_group::JoinGroupResponse;
+    hostile_sync_group_request: sync_group::SyncGroupRequest;
+    hostile_sync_group_response: sync_group::SyncGroupResponse;
+    hostile_heartbeat_request: heartbeat::HeartbeatRequest;
+    hostile_heartbeat_response: heartbeat::HeartbeatResponse;
+    hostile_leave_group_request: leave_group::LeaveGroupRequest;
+    hostile_leave_group_response: leave_group::LeaveGroupResponse;
+    hostile_offset_commit_request: offset_commit::OffsetCommitRequest;
+    hostile_offset_commit_response: offset_commit::OffsetCommitResponse;
+    hostile_offset_fetch_request: offset_fetch::OffsetFetchRequest;
+    hostile_offset_fetch_response: offset_fetch::OffsetFetchResponse;
+    hostile_describe_groups_request: describe_groups::DescribeGroupsRequest;
+    hostile_describe_groups_response: describe_groups::DescribeGroupsResponse;
+    hostile_list_groups_request: list_groups::ListGroupsRequest;
+    hostile_list_groups_response: list_groups::ListGroupsResponse;
+    hostile_delete_groups_request: delete_groups::DeleteGroupsRequest;
+    hostile_delete_groups_response: delete_groups::DeleteGroupsResponse;
+    hostile_offset_delete_request: offset_delete::OffsetDeleteRequest;
+    hostile_offset_delete_response: offset_delete::OffsetDeleteResponse;
+    hostile_create_partitions_request: create_partitions::CreatePartitionsRequest;
+    hostile_create_partitions_response: create_partitions::CreatePartitionsResponse;
+    hostile_describe_cluster_request: describe_cluster::DescribeClusterRequest;
+    hostile_describe_cluster_response: describe_cluster::DescribeClusterResponse;
+    hostile_describe_configs_request: describe_configs::DescribeConfigsRequest;
+    hostile_describe_configs_response: describe_configs::DescribeConfigsResponse;
+    hostile_describe_topic_partitions_request: describe_topic_partitions::DescribeTopicPartitionsRequest;
+    hostile_describe_topic_partitions_response: describe_topic_partitions::DescribeTopicPartitionsResponse;
 }
