@@ -1,1 +1,160 @@
-//! (being written)
+//! Random entries, made to collide: few producers, few partitions, small sequences, wrong numbers among right ones.
+
+use std::collections::BTreeMap;
+
+use kafscale_metadata::{
+    BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, ProducerBatch,
+    Reservation, Run, State, TopicId, TopicPartition,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+/// A step of a random history: an entry of one of three sessions, or a snapshot that is taken and restored.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Entry { session: u64, n_off: i8, entry: Entry },
+    Restore,
+}
+
+pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let n_off = prop_oneof![30 => Just(0_i8), 1 => Just(-1_i8), 1 => Just(1_i8)];
+    let entry = (1_u64..4, n_off, commands(), header()).prop_map(|(session, n_off, commands, (time_ms, grow, low))| {
+        let entry = Entry { feature_level: 1, nonce: session, n: 0, time_ms, reserved: grow, low, commands };
+        Step::Entry { session, n_off, entry }
+    });
+    vec(prop_oneof![20 => entry, 1 => Just(Step::Restore)], 1..length)
+}
+
+/// The entry with the `n` that its session is at (more or less), and its reservations behind those before.
+pub(crate) fn fit(state: &State, n_off: i8, mut entry: Entry) -> Entry {
+    let next = state.session(entry.nonce).map_or(0, kafscale_metadata::Session::next_n);
+    entry.n = next.saturating_add_signed(i64::from(n_off));
+    let reserved = state.reserved(entry.nonce);
+    for reservation in &mut entry.reserved {
+        reservation.end = reservation.end.saturating_add(reserved);
+    }
+    if entry.n == 0 {
+        let open = OpenSession { broker_id: (entry.nonce % 2) as i32, identity: 1, listeners: vec![], rack: None };
+        entry.commands.insert(0, Command::OpenSession(open));
+        entry.reserved.insert(0, Reservation { kind: ObjectKind::Bundle, end: 3 });
+    }
+    entry
+}
+
+fn header() -> impl Strategy<Value = (i64, Vec<Reservation>, u32)> {
+    let kind = prop_oneof![3 => Just(ObjectKind::Bundle), 1 => Just(ObjectKind::Snapshot)];
+    let grow = vec((kind, 0_u32..6).prop_map(|(kind, end)| Reservation { kind, end }), 0..2);
+    (0_i64..50, grow, prop_oneof![6 => Just(0_u32), 1 => 0_u32..4])
+}
+
+fn commands() -> impl Strategy<Value = Vec<Command>> {
+    vec(command(), 0..4)
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let create = (0_u128..4, 0_usize..3, 0_u32..3).prop_map(|(id, name, partitions)| {
+        let name = ["t", "u", "no/name"][name].to_owned();
+        Command::CreateTopic(CreateTopic { topic: TopicId(id), name, partitions, configs: BTreeMap::new() })
+    });
+    let expire = vec((0_i64..6, 0_i64..50), 0..4).prop_map(|idle| Command::ExpireProducers { idle });
+    let publish = (1_u64..4, 0_u32..8, 0_u64..12)
+        .prop_map(|(nonce, number, ordinal)| Command::PublishSnapshot { object: ObjectId { nonce, number }, ordinal });
+    prop_oneof![
+        1 => (1_u64..5).prop_map(|nonce| Command::EndSession { nonce }),
+        6 => create,
+        2 => (0_u128..4).prop_map(|id| Command::DeleteTopic { topic: TopicId(id) }),
+        30 => bundle().prop_map(Command::CommitBundle),
+        3 => (0_u32..3).prop_map(|count| Command::AllocateProducerIds { count }),
+        2 => expire,
+        1 => publish,
+    ]
+}
+
+fn bundle() -> impl Strategy<Value = CommitBundle> {
+    let run = (0_u128..4, 0_u32..2, prop_oneof![20 => 0_u32..1000, 1 => u32::MAX - 50..=u32::MAX], vec(batch(), 0..6));
+    let run = run.prop_map(|(topic, partition, position, batches)| Run {
+        partition: TopicPartition { topic: TopicId(topic), partition },
+        position,
+        batches,
+    });
+    (0_u32..6, vec(run, 0..4)).prop_map(|(number, runs)| CommitBundle { number, runs })
+}
+
+fn batch() -> impl Strategy<Value = BatchMeta> {
+    let sequence = prop_oneof![20 => 0_i32..8, 2 => i32::MAX - 3..=i32::MAX, 1 => Just(-1)];
+    let producer = (0_i64..5, 0_i16..2, sequence);
+    let producer = producer.prop_map(|(id, epoch, first_sequence)| ProducerBatch { id, epoch, first_sequence });
+    let records = prop_oneof![20 => 1_u32..4, 1 => Just(0), 1 => Just(1 << 31), 1 => Just((1 << 31) - 1)];
+    (0_u32..40, records, -1_i64..1000, option::weighted(0.9, producer), proptest::bool::weighted(0.02)).prop_map(
+        |(bytes, records, max_timestamp, producer, transactional)| BatchMeta {
+            bytes,
+            records,
+            max_timestamp,
+            producer,
+            transactional,
+        },
+    )
+}
+
+/// An entry of any values whatever, for round trips.
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+    let kind = prop_oneof![Just(ObjectKind::Bundle), Just(ObjectKind::Snapshot)];
+    let reserved = vec((kind, any::<u32>()).prop_map(|(kind, end)| Reservation { kind, end }), 0..4);
+    (any::<u64>(), any::<u64>(), any::<i64>(), reserved, any::<u32>(), vec(any_command(), 0..5)).prop_map(
+        |(nonce, n, time_ms, reserved, low, commands)| Entry {
+            feature_level: 1,
+            nonce,
+            n,
+            time_ms,
+            reserved,
+            low,
+            commands,
+        },
+    )
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let listener = ("[a-z]{0,5}", ".{0,9}", any::<u16>());
+    let listener = listener.prop_map(|(name, host, port)| Listener { name, host, port });
+    let open = (any::<i32>(), any::<u128>(), vec(listener, 0..3), option::of(".{0,9}"));
+    let open = open.prop_map(|(broker_id, identity, listeners, rack)| {
+        Command::OpenSession(OpenSession { broker_id, identity, listeners, rack })
+    });
+    let create = (any::<u128>(), ".{0,9}", any::<u32>(), btree_map(".{0,9}", ".{0,9}", 0..3));
+    let create = create.prop_map(|(topic, name, partitions, configs)| {
+        Command::CreateTopic(CreateTopic { topic: TopicId(topic), name, partitions, configs })
+    });
+    let object = (any::<u64>(), any::<u32>()).prop_map(|(nonce, number)| ObjectId { nonce, number });
+    prop_oneof![
+        open,
+        any::<u64>().prop_map(|nonce| Command::EndSession { nonce }),
+        create,
+        any::<u128>().prop_map(|id| Command::DeleteTopic { topic: TopicId(id) }),
+        any_bundle().prop_map(Command::CommitBundle),
+        bundle().prop_map(Command::CommitBundle),
+        any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
+        vec((any::<i64>(), any::<i64>()), 0..9).prop_map(|idle| Command::ExpireProducers { idle }),
+        (object, any::<u64>()).prop_map(|(object, ordinal)| Command::PublishSnapshot { object, ordinal }),
+    ]
+}
+
+fn any_bundle() -> impl Strategy<Value = CommitBundle> {
+    let producer = (any::<i64>(), any::<i16>(), any::<i32>());
+    let producer = producer.prop_map(|(id, epoch, first_sequence)| ProducerBatch { id, epoch, first_sequence });
+    let batch = (any::<u32>(), any::<u32>(), any::<i64>(), option::of(producer), any::<bool>());
+    let batch = batch.prop_map(|(bytes, records, max_timestamp, producer, transactional)| BatchMeta {
+        bytes,
+        records,
+        max_timestamp,
+        producer,
+        transactional,
+    });
+    let run = (any::<u128>(), any::<u32>(), any::<u32>(), vec(batch, 0..5));
+    let run = run.prop_map(|(topic, partition, position, batches)| Run {
+        partition: TopicPartition { topic: TopicId(topic), partition },
+        position,
+        batches,
+    });
+    (any::<u32>(), vec(run, 0..4)).prop_map(|(number, runs)| CommitBundle { number, runs })
+}

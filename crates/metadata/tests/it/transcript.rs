@@ -61,6 +61,7 @@ struct World {
 
 impl World {
     fn line(&mut self, line: &str) -> String {
+        self.topics = self.names();
         match line.split_once(' ').unwrap_or((line, "")) {
             ("show", partition) => self.show(partition),
             ("producers", _) => self.producers(),
@@ -73,6 +74,10 @@ impl World {
             }
             (session, rest) => self.entry(session, rest),
         }
+    }
+
+    fn names(&self) -> BTreeMap<String, TopicId> {
+        self.state.topics().map(|t| (t.name().to_owned(), t.id())).collect()
     }
 
     fn entry(&mut self, session: &str, rest: &str) -> String {
@@ -93,10 +98,14 @@ impl World {
             commands = rest;
         }
         entry.commands = commands.split(" ; ").map(|c| self.command(nonce, c)).collect();
-        let entry = Entry::decode(&entry.encode()).expect("what was encoded decodes");
+        let entry = match Entry::decode(&entry.encode()) {
+            Ok(entry) => entry,
+            Err(error) => return format!("stop: {error}"),
+        };
         let ordinal = self.state.ordinal() + 1;
         let applied = apply(&mut self.state, ordinal, &entry);
         assert_eq!(applied, self.reference.apply(ordinal, &entry), "the reference says otherwise");
+        self.topics = self.names();
         match applied {
             Err(stop) => format!("stop: {stop}"),
             Ok(applied) if applied.repeat => "repeat".to_owned(),
@@ -119,13 +128,11 @@ impl World {
             ["create", name, partitions] => {
                 self.created += 1;
                 let topic = TopicId(self.created);
-                if self.state.topic_by_name(name).is_none() {
-                    self.topics.insert((*name).to_owned(), topic);
-                }
+                self.topics.entry((*name).to_owned()).or_insert(topic);
                 let (name, partitions) = ((*name).to_owned(), number(partitions) as u32);
                 Command::CreateTopic(CreateTopic { topic, name, partitions, configs: BTreeMap::new() })
             }
-            ["delete", name] => Command::DeleteTopic { topic: self.topics[*name] },
+            ["delete", name] => Command::DeleteTopic { topic: self.topics.remove(*name).unwrap_or_default() },
             ["allocate", count] => Command::AllocateProducerIds { count: number(count) as u32 },
             ["expire", ids] => {
                 let pair = |p: &str| p.split_once(':').map(|(id, at)| (number(id) as i64, number(at) as i64)).unwrap();
