@@ -1,7 +1,7 @@
 //! The Rust expressions that read, write and invent one field.
 //!
-//! `read` and `random` give an expression, `write` a statement. In scope where they stand: `d` (decoder), `e` (encoder) or `g`
-//! (source of random values), `version` and `flex`.
+//! `read` and `random` give an expression, `write` a statement. In scope where they stand: `d` (decoder), `e` (encoder)
+//! or `g` (source of random values), `version` and `flex`.
 
 use crate::notation::{Field, Range, Type};
 

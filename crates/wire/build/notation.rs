@@ -1,6 +1,7 @@
 //! The notation of `schema/*.kafka`: text in, a tree of messages out, or `file:line: what is wrong`.
 //!
-//! Owns the syntax and its checks. Knows nothing of Rust; `emit.rs` does. The notation is specified in `schema/README.md`.
+//! Owns the syntax and its checks. Knows nothing of Rust; `emit.rs` does. The notation is specified in
+//! `schema/README.md`.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 //! Reading Kafka's values from a frame.
 //!
-//! Owns the bounds. A length is believed only as far as bytes are there, and an array grows as its elements are read, each charged
-//! to the allowance that the caller gave: what strangers claim allocates nothing. Does not own the fields of any message; the
-//! generated code calls this.
+//! Owns the bounds. A length is believed only as far as bytes are there, and an array grows as its elements are read,
+//! each charged to the allowance that the caller gave: what strangers claim allocates nothing. Does not own the fields
+//! of any message; the generated code calls this.
 
 use bytes::Bytes;
 
@@ -190,7 +190,8 @@ impl Decoder {
     }
 }
 
-/// Values with a length in front. `flex`: a varint that counts from one; else two or four bytes. Null is -1, or 0 if flexible.
+/// Values with a length in front. `flex`: a varint that counts from one; else two or four bytes. Null is -1, or 0 if
+/// flexible.
 impl Decoder {
     fn short_length(&mut self, flex: bool) -> Decoded<Option<usize>> {
         if flex { self.compact_length() } else { self.i16().and_then(|length| self.length(length.into())) }
@@ -286,7 +287,8 @@ impl Decoder {
         Ok(elements)
     }
 
-    /// Room for twice the elements that were read, but for no more than `count`: a false count costs at most as much as what was sent.
+    /// Room for twice the elements that were read, but for no more than `count`: a false count costs at most as much as
+    /// what was sent.
     fn grow<T>(&mut self, elements: &mut Vec<T>, count: usize) -> Decoded<()> {
         let room = (elements.len() * 2).clamp(4, count.max(4)).min(count);
         let added = room - elements.len();
@@ -307,8 +309,8 @@ impl Decoder {
         self.tags(|_, _| Ok(false))
     }
 
-    /// The tagged fields at the end of a structure: `known` reads the field of a tag, or says that it does not know it; then it is
-    /// skipped. A field sees its own bytes only, and must take them all.
+    /// The tagged fields at the end of a structure: `known` reads the field of a tag, or says that it does not know it;
+    /// then it is skipped. A field sees its own bytes only, and must take them all.
     pub(crate) fn tags(&mut self, mut known: impl FnMut(&mut Self, u32) -> Decoded<bool>) -> Decoded<()> {
         let count = self.unsigned_varint()?;
         for _ in 0..count {

@@ -1,7 +1,7 @@
 //! Writing Kafka's values as a list of slices.
 //!
-//! Owns the output: small fields gather in one growing buffer, records pass through as the slices that they are. Does not own the
-//! fields of any message; the generated code calls this.
+//! Owns the output: small fields gather in one growing buffer, records pass through as the slices that they are. Does
+//! not own the fields of any message; the generated code calls this.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -135,7 +135,8 @@ impl Encoder {
     }
 }
 
-/// Values with a length in front. `flex`: a varint that counts from one; else two or four bytes. Null is -1, or 0 if flexible.
+/// Values with a length in front. `flex`: a varint that counts from one; else two or four bytes. Null is -1, or 0 if
+/// flexible.
 impl Encoder {
     fn length(&mut self, length: usize, flex: bool) {
         let length = length_i32(length);

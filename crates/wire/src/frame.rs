@@ -1,7 +1,7 @@
 //! A message on a connection: the size, the header and the body.
 //!
-//! Owns which header belongs to which request and response. Does not read from sockets, and does not limit sizes: who reads the
-//! four bytes of a frame's size decides whether to read on.
+//! Owns which header belongs to which request and response. Does not read from sockets, and does not limit sizes: who
+//! reads the four bytes of a frame's size decides whether to read on.
 
 use bytes::Bytes;
 
@@ -16,8 +16,8 @@ pub fn request_header_version(key: i16, version: i16) -> i16 {
     if is_flexible(key, version) { 2 } else { 1 }
 }
 
-/// The version of the header in front of a response. That of ApiVersions is 0 always, so that a client can read the answer to a
-/// version which the broker does not know (KIP-511).
+/// The version of the header in front of a response. That of ApiVersions is 0 always, so that a client can read the
+/// answer to a version which the broker does not know (KIP-511).
 pub fn response_header_version(key: i16, version: i16) -> i16 {
     (is_flexible(key, version) && key != ApiVersionsResponse::KEY).into()
 }

@@ -9,7 +9,8 @@ use crate::encode::Encoder;
 
 /// A request, a response or a header, in all versions that the codec knows.
 ///
-/// A value holds the fields of all versions. A field that a version lacks is not written in it, and reads as Kafka's default.
+/// A value holds the fields of all versions. A field that a version lacks is not written in it, and reads as Kafka's
+/// default.
 pub trait Message: Sized + Default {
     /// Kafka's name, such as `ProduceRequest`.
     const NAME: &'static str;
@@ -18,8 +19,8 @@ pub trait Message: Sized + Default {
     /// The first version with compact lengths and tagged fields (KIP-482); `i16::MAX` if there is none.
     const FLEXIBLE_FROM: i16;
 
-    /// Reads a value of this version. Strings and bytes are slices of the decoder's frame. Bytes behind the message are left;
-    /// whoever expects none calls [`Decoder::finish`].
+    /// Reads a value of this version. Strings and bytes are slices of the decoder's frame. Bytes behind the message are
+    /// left; whoever expects none calls [`Decoder::finish`].
     fn decode(d: &mut Decoder, version: i16) -> Result<Self, DecodeError>;
 
     /// Writes the value as this version, which must be one of `VERSIONS`: any other gives bytes that nobody can read.

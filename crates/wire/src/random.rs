@@ -1,7 +1,7 @@
 //! Random values of every message, for tests and fuzzing (feature `arbitrary`).
 //!
-//! Owns the choices; the generated code makes the structures. Choices come from bytes, and once these are used up all are the
-//! smallest: shorter bytes are simpler values, which is how proptest and fuzzers shrink.
+//! Owns the choices; the generated code makes the structures. Choices come from bytes, and once these are used up all
+//! are the smallest: shorter bytes are simpler values, which is how proptest and fuzzers shrink.
 
 use bytes::Bytes;
 

@@ -118,8 +118,8 @@ impl BatchView {
         Ok((Self { bytes }, records))
     }
 
-    /// Everything that can be checked of a producer's batch without reading its records: the CRC, the codec, and that as many
-    /// records are claimed as offsets (a batch of Kafka's own, after compaction, may have fewer).
+    /// Everything that can be checked of a producer's batch without reading its records: the CRC, the codec, and that
+    /// as many records are claimed as offsets (a batch of Kafka's own, after compaction, may have fewer).
     pub fn check(&self) -> Result<(), BatchError> {
         let (count, last_offset_delta) = (self.count(), self.last_offset_delta());
         self.check_crc()?;

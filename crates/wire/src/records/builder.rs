@@ -1,7 +1,7 @@
 //! Making a batch from records: what a client does.
 //!
-//! Owns writing the format that `batch.rs` and `iter.rs` read, for tests and the simulator's clients. A broker never makes batches
-//! of records.
+//! Owns writing the format that `batch.rs` and `iter.rs` read, for tests and the simulator's clients. A broker never
+//! makes batches of records.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

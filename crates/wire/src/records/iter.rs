@@ -1,7 +1,8 @@
 //! The records of a batch, for whoever must look into it (exact timestamp look-ups, tests, clients).
 //!
-//! Owns the format of a record, and the bound: a compressed batch is inflated record by record, and no further than the caller's
-//! limit, so that a batch that inflates to terabytes costs an error. Uncompressed records are slices of the batch.
+//! Owns the format of a record, and the bound: a compressed batch is inflated record by record, and no further than the
+//! caller's limit, so that a batch that inflates to terabytes costs an error. Uncompressed records are slices of the
+//! batch.
 
 use std::io::{self, BufReader, Read};
 

@@ -1,8 +1,8 @@
 //! Giving a batch its place in the log without copying its records.
 //!
-//! Owns which bytes of a batch a broker replaces: the first 16 (base offset, length, leader epoch; the CRC does not cover them), or
-//! the whole header where the topic wants the broker's timestamps. The new bytes come out of the caller's arena, so that an answer
-//! of a thousand batches allocates once.
+//! Owns which bytes of a batch a broker replaces: the first 16 (base offset, length, leader epoch; the CRC does not
+//! cover them), or the whole header where the topic wants the broker's timestamps. The new bytes come out of the
+//! caller's arena, so that an answer of a thousand batches allocates once.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -24,8 +24,8 @@ impl BatchView {
         [arena.split().freeze(), self.bytes().slice(PLACE_LENGTH..)]
     }
 
-    /// The batch with the broker's time for all of its records (`message.timestamp.type=LogAppendTime`): a new header with a new
-    /// CRC, and the records as they are.
+    /// The batch with the broker's time for all of its records (`message.timestamp.type=LogAppendTime`): a new header
+    /// with a new CRC, and the records as they are.
     pub fn with_append_time(&self, timestamp_ms: i64, arena: &mut BytesMut) -> [Bytes; 2] {
         let bytes = self.bytes();
         let body = self.body();

@@ -1,7 +1,8 @@
-//! Snappy as Kafka has it: Java clients frame it in chunks (the format of xerial's snappy-java), others write one raw block.
+//! Snappy as Kafka has it: Java clients frame it in chunks (the format of xerial's snappy-java), others write one raw
+//! block.
 //!
-//! Owns telling the two apart, and the frame: 8 bytes of magic, two versions, then chunks of a length and a raw block. Inflates one
-//! chunk at a time.
+//! Owns telling the two apart, and the frame: 8 bytes of magic, two versions, then chunks of a length and a raw block.
+//! Inflates one chunk at a time.
 
 use std::io::{self, Read};
 

@@ -1,7 +1,7 @@
 //! A string of a message: a checked slice of the frame that it came in.
 //!
-//! Owns the invariant that the bytes are UTF-8. Cloning counts a reference; a value that is kept for long pins its frame, so
-//! whoever stores one calls [`Text::detached`].
+//! Owns the invariant that the bytes are UTF-8. Cloning counts a reference; a value that is kept for long pins its
+//! frame, so whoever stores one calls [`Text::detached`].
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -250,7 +250,8 @@ proptest! {
             let builder = BatchBuilder::new(codec).base_offset(base_offset);
             let batch = one(records.iter().fold(builder, BatchBuilder::push).build());
             prop_assert_eq!(batch.check(), Ok(()));
-            prop_assert_eq!(Some(batch.max_timestamp()), records.iter().map(|r| r.timestamp_ms).max().map(|max| max.max(-1)));
+            let newest = records.iter().map(|record| record.timestamp_ms).fold(-1, i64::max);
+            prop_assert_eq!(batch.max_timestamp(), newest);
             let expected: Vec<Record> =
                 records.iter().zip(base_offset..).map(|(record, offset)| Record { offset, ..record.clone() }).collect();
             prop_assert_eq!(read(&batch).expect("readable"), expected);
@@ -259,7 +260,10 @@ proptest! {
 
     /// Whatever stands in the header and in the records: an error, or records, but no panic and no endless loop.
     #[test]
-    fn damaged_batches_do_not_panic(which in 0..5usize, flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn damaged_batches_do_not_panic(
+        which in 0..5usize,
+        flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         let mut bytes = unhex(JAVA[which].1).to_vec();
         for (at, value) in flips {
             let at = at.index(bytes.len());

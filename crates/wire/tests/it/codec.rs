@@ -124,7 +124,8 @@ fn list_offsets_11_has_the_layout_of_10() {
     }
 }
 
-/// The oracle's requests end at 9. Bytes by hand after Kafka 4.3.1's schema: 10 differs from 9 in a topic's id where its name was.
+/// The oracle's requests end at 9. Bytes by hand after Kafka 4.3.1's schema: 10 differs from 9 in a topic's id where
+/// its name was.
 #[test]
 fn offsets_10_have_ids_in_place_of_names() {
     let with = |name: Text, topic_id| offset_commit::OffsetCommitRequest {
@@ -302,7 +303,8 @@ fn text_is_a_string_to_maps() {
     assert!(Text::from_utf8(Bytes::from_static(&[0xff])).is_err());
 }
 
-/// Reads damaged bytes of a message: any outcome but a panic or more memory than allowed. What can be read is written and read again.
+/// Reads damaged bytes of a message: any outcome but a panic or more memory than allowed. What can be read is written
+/// and read again.
 fn survives<M: Message + Random + PartialEq + std::fmt::Debug>(choices: &[u8], cut: usize, flips: &[(usize, u8)]) {
     for version in M::VERSIONS {
         let good = encode(&M::random(&mut Source::new(choices.to_vec()), version), version);

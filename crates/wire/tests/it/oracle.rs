@@ -1,8 +1,9 @@
-//! Every message in every version against `kafka-protocol` (Kafka 4.1): random values of ours, encoded, must be the same value
-//! there, encode there to the same bytes, and decode here to what they were.
+//! Every message in every version against `kafka-protocol` (Kafka 4.1): random values of ours, encoded, must be the
+//! same value there, encode there to the same bytes, and decode here to what they were.
 //!
-//! The oracle does not know ListOffsets 11, which has the layout of 10, nor the requests OffsetCommit 10 and OffsetFetch 10, which
-//! have ids in place of names; `codec.rs` has these. Its RequestHeader begins at 1: no request of ours has a header 0.
+//! The oracle does not know ListOffsets 11, which has the layout of 10, nor the requests OffsetCommit 10 and
+//! OffsetFetch 10, which have ids in place of names; `codec.rs` has these. Its RequestHeader begins at 1: no request of
+//! ours has a header 0.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -48,8 +49,8 @@ where
     d.finish().expect("all is read");
 }
 
-/// `name: value` of each number, truth value and string in the `Debug` form: tells two neighbours of one type apart, which bytes
-/// alone do not.
+/// `name: value` of each number, truth value and string in the `Debug` form: tells two neighbours of one type apart,
+/// which bytes alone do not.
 fn facts(value: &impl Debug) -> Vec<String> {
     let text = format!("{value:?}");
     let mut facts = Vec::new();
