@@ -64,8 +64,9 @@ fn next_sequence(state: &ProducerState) -> u64 {
 /// is given only for what was accepted for sure: within the consecutive sequences of this epoch.
 fn was_seen(state: &ProducerState, first: i32, last: i32) -> bool {
     let back = |sequence: i32| distance(state.last_sequence(), sequence);
-    let Some(oldest) = state.kept().first() else { return false };
-    back(first) < u64::from(state.consecutive) && back(last) <= back(first) && back(last) > back(oldest.first_sequence)
+    // Summed up, not the distance to the oldest: five huge batches can go around all sequences.
+    let kept: u64 = state.kept().iter().map(|k| distance(k.last_sequence, k.first_sequence) + 1).sum();
+    back(first) < u64::from(state.consecutive) && back(last) <= back(first) && back(last) >= kept
 }
 
 /// How many sequences `to` lies back from `from`.
@@ -122,6 +123,13 @@ mod tests {
         let state = after(&[(i32::MAX - 1, 5)]);
         assert_eq!(judge(Some(&state), batch(0, 3), 1, false), Judgement::Next);
         assert_eq!(judge(Some(&state), batch(0, i32::MAX - 1), 5, false), Judgement::Duplicate { first_offset: 0 });
+    }
+
+    #[test]
+    fn huge_batches_go_around_all_sequences() {
+        // 2^31 + 1 sequences: the distance back to the oldest is 0 again, and 2^31 - 1 is among those that are kept.
+        let state = after(&[(0, i32::MAX as u32), (i32::MAX, 2)]);
+        assert_eq!(judge(Some(&state), batch(0, i32::MAX), 1, true), Judgement::Refused(Refusal::OutOfOrderSequence));
     }
 
     #[test]

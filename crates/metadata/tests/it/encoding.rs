@@ -65,7 +65,8 @@ pub(crate) fn realistic_bundle(numbers: &mut Numbers, sequences: &mut BTreeMap<(
         for _ in 0..10 {
             let producer = numbers.below(50);
             let records = 10 + numbers.below(120);
-            let sequence = sequences.entry((partition, producer)).or_insert(1_000_000 + partition * 977);
+            let start = numbers.below(1 << 30);
+            let sequence = sequences.entry((partition, producer)).or_insert(start);
             let bytes = 8_000 + numbers.below(8_384) as u32;
             run.batches.push(BatchMeta {
                 bytes,

@@ -1,1 +1,183 @@
-//! (being written)
+//! A journal from an earlier release, and what it folds to. Every later release must read these bytes and reach this
+//! hash: a difference means that two brokers of a cluster being upgraded would disagree.
+//!
+//! `testdata/journal-1.bin`: for each entry its length (4 bytes, little-endian) and its bytes. It was made by
+//! [`entries`], which must never change; a new level of features gets a new file beside it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use kafscale_metadata::{
+    BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, ProducerBatch,
+    Reservation, Run, State, TopicId, TopicPartition, apply, snapshot,
+};
+
+use crate::encoding::Numbers;
+
+const ENTRIES: usize = 301;
+const HASH: u64 = 0xbe34_3181_dc90_842f;
+const CONTENT_HASH: u64 = 0x3a36_9b5d_30b5_c38a;
+
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "testdata", name].iter().collect()
+}
+
+fn fold(entries: &[Vec<u8>]) -> State {
+    let mut state = State::new();
+    for (ordinal, bytes) in (1..).zip(entries) {
+        apply(&mut state, ordinal, &Entry::decode(bytes).unwrap()).unwrap();
+    }
+    state
+}
+
+fn stored() -> Vec<Vec<u8>> {
+    let bytes = fs::read(path("journal-1.bin")).unwrap();
+    let (mut rest, mut entries) = (bytes.as_slice(), Vec::new());
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (entry, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        entries.push(entry.to_vec());
+        rest = after;
+    }
+    entries
+}
+
+#[test]
+fn the_golden_journal_folds_as_it_did() {
+    let state = fold(&stored());
+    assert_eq!(state.ordinal(), ENTRIES as u64);
+    assert_eq!(
+        (state.hash(), state.content_hash()),
+        (HASH, CONTENT_HASH),
+        "got {:#x?}",
+        (state.hash(), state.content_hash())
+    );
+    let bytes = fs::read(path("snapshot-1.bin")).unwrap();
+    assert_eq!(snapshot::decode(&bytes), Ok(state));
+}
+
+#[test]
+fn the_golden_journal_says_what_it_said() {
+    let decoded: Vec<Entry> = stored().iter().map(|bytes| Entry::decode(bytes).unwrap()).collect();
+    assert!(decoded == entries());
+}
+
+/// Writes the files anew; by hand, and only for a new format.
+#[test]
+#[ignore = "writes the golden files"]
+fn write_the_golden_journal() {
+    let entries: Vec<Vec<u8>> = entries().iter().map(Entry::encode).collect();
+    let framed = entries.iter().flat_map(|e| [&(e.len() as u32).to_le_bytes(), e.as_slice()].concat());
+    fs::write(path("journal-1.bin"), framed.collect::<Vec<u8>>()).unwrap();
+    fs::write(path("snapshot-1.bin"), snapshot::encode(&fold(&entries))).unwrap();
+}
+
+/// Every command, each with what it accepts and what it refuses.
+fn entries() -> Vec<Entry> {
+    let mut numbers = Numbers(42);
+    let mut entries = vec![opening(11, 1), opening(12, 2)];
+    entries[0].commands.push(create(1, "orders", 3));
+    entries[0].commands.push(create(2, "clicks.v2", 2));
+    entries[0].commands.push(Command::AllocateProducerIds { count: 6 });
+    let mut next_n = BTreeMap::from([(11, 1), (12, 1), (13, 0)]);
+    let mut sequences = BTreeMap::new();
+    while entries.len() < ENTRIES {
+        let nonce = 11 + numbers.below(if entries.len() > 200 { 3 } else { 2 });
+        let n = next_n.get_mut(&nonce).unwrap();
+        let mut entry = if *n == 0 { opening(nonce, 1) } else { plain(nonce, *n) };
+        entry.time_ms += entries.len() as i64 * 10;
+        entry.reserved.push(Reservation { kind: ObjectKind::Bundle, end: 64 + *n as u32 * 2 + 1 });
+        entry.reserved.push(Reservation { kind: ObjectKind::Snapshot, end: 64 + *n as u32 * 2 + 2 });
+        if *n == 0 {
+            entry.reserved.clear();
+            entry.reserved.push(Reservation { kind: ObjectKind::Bundle, end: 64 });
+        }
+        entry.low = (*n as u32).saturating_sub(5) / 2;
+        *n += 1;
+        let at = entries.len() as u64;
+        for _ in 0..=numbers.below(2) {
+            entry.commands.push(command(&mut numbers, &mut sequences, nonce, at));
+        }
+        entries.push(entry);
+        if numbers.below(20) == 0 {
+            entries.push(entries[entries.len() - 1].clone());
+        }
+    }
+    entries.truncate(ENTRIES);
+    entries
+}
+
+fn plain(nonce: u64, n: u64) -> Entry {
+    let (time_ms, low) = (1_700_000_000_000, 0);
+    Entry { feature_level: 1, nonce, n, time_ms, reserved: vec![], low, commands: vec![] }
+}
+
+fn opening(nonce: u64, broker_id: i32) -> Entry {
+    let mut entry = plain(nonce, 0);
+    let listener = Listener { name: "plain".to_owned(), host: "127.0.0.1".to_owned(), port: 9092 };
+    let rack = (broker_id == 2).then(|| "zone-b".to_owned());
+    let open = OpenSession { broker_id, identity: u128::from(nonce) << 70, listeners: vec![listener], rack };
+    entry.commands.push(Command::OpenSession(open));
+    entry.reserved.push(Reservation { kind: ObjectKind::Bundle, end: 64 });
+    entry
+}
+
+fn create(id: u128, name: &str, partitions: u32) -> Command {
+    let configs = BTreeMap::from([("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())]);
+    Command::CreateTopic(CreateTopic { topic: TopicId(id << 90), name: name.to_owned(), partitions, configs })
+}
+
+type Sequences = BTreeMap<(u64, u64, i64), u64>;
+
+fn command(numbers: &mut Numbers, sequences: &mut Sequences, nonce: u64, at: u64) -> Command {
+    match numbers.below(30) {
+        0 => Command::DeleteTopic { topic: TopicId(u128::from(1 + numbers.below(3)) << 90) },
+        1 => create(u128::from(1 + numbers.below(3)), ["orders", "clicks.v2"][numbers.below(2) as usize], 3),
+        2 => Command::AllocateProducerIds { count: numbers.below(4) as u32 },
+        3 => {
+            let time = 1_700_000_000_000 + numbers.below(at) as i64 * 10;
+            Command::ExpireProducers { idle: (0..6).map(|id| (id, time)).collect() }
+        }
+        4 => {
+            let number = 64 + numbers.below(at) as u32;
+            Command::PublishSnapshot {
+                object: ObjectId { nonce, number },
+                ordinal: at.saturating_sub(numbers.below(9)),
+            }
+        }
+        _ => {
+            let runs = (0..=numbers.below(3)).map(|_| run(numbers, sequences)).collect();
+            Command::CommitBundle(CommitBundle { number: numbers.below(66) as u32, runs })
+        }
+    }
+}
+
+fn run(numbers: &mut Numbers, sequences: &mut Sequences) -> Run {
+    let (topic, partition) = (1 + numbers.below(3), numbers.below(3));
+    let position = numbers.below(5_000) as u32;
+    let batches = (0..=numbers.below(5)).map(|_| batch(numbers, sequences, (topic, partition))).collect();
+    Run {
+        partition: TopicPartition { topic: TopicId(u128::from(topic) << 90), partition: partition as u32 },
+        position,
+        batches,
+    }
+}
+
+fn batch(numbers: &mut Numbers, sequences: &mut Sequences, (topic, partition): (u64, u64)) -> BatchMeta {
+    let id = numbers.below(9) as i64;
+    let records = 1 + numbers.below(5);
+    let sequence = sequences.entry((topic, partition, id)).or_insert(0);
+    let slip = numbers.below(8);
+    let first = if slip == 0 { sequence.saturating_sub(records) } else { *sequence + u64::from(slip == 1) };
+    if slip > 1 {
+        *sequence += records;
+    }
+    let producer = ProducerBatch { id, epoch: (numbers.below(40) == 0).into(), first_sequence: first as i32 };
+    BatchMeta {
+        bytes: 61 + numbers.below(900) as u32,
+        records: records as u32,
+        max_timestamp: 1_700_000_000_000 + numbers.below(10_000) as i64,
+        producer: (id < 8).then_some(producer),
+        transactional: numbers.below(50) == 0,
+    }
+}
