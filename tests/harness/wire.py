@@ -22,9 +22,9 @@ API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID = 18, 19, 20, 22
 FLEXIBLE_FROM = {PRODUCE: 9, FETCH: 12, LIST_OFFSETS: 6, METADATA: 9, API_VERSIONS: 3, CREATE_TOPICS: 5, DELETE_TOPICS: 4, INIT_PRODUCER_ID: 2}
 
 NONE, CORRUPT_MESSAGE, UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE = 0, 2, 3, 10
-OFFSET_OUT_OF_RANGE, INVALID_TOPIC, UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS = 1, 17, 35, 36
+OFFSET_OUT_OF_RANGE, INVALID_TOPIC, INVALID_REQUIRED_ACKS, UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS = 1, 17, 21, 35, 36
 INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST = 37, 38, 40, 42
-UNSUPPORTED_FOR_MESSAGE_FORMAT, OUT_OF_ORDER_SEQUENCE, DUPLICATE_SEQUENCE = 43, 45, 46
+INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH = 32, 45, 47
 UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD, UNKNOWN_TOPIC_ID = 76, 87, 100
 
 # A client asks again after these: no leader yet, not leader, timed out, coordinator loading, not available, moved.
@@ -206,10 +206,17 @@ def compress(codec, data):
     if codec == SNAPPY:
         return bytes(cramjam.snappy.compress_raw(data))
     if codec == LZ4:
-        return bytes(cramjam.lz4.compress(data))
+        return lz4_frame(data)
     if codec == ZSTD:
         return bytes(cramjam.zstd.compress(data))
     return data
+
+
+def lz4_frame(data):
+    """Independent blocks, stored as they are: the only frames that every Kafka client reads."""
+    blocks = [data[at : at + (64 << 10)] for at in range(0, len(data), 64 << 10)]
+    stored = [struct.pack("<I", len(block) | 1 << 31) + block for block in blocks]
+    return b"\x04\x22\x4d\x18\x60\x40\x82" + b"".join(stored) + b"\0\0\0\0"
 
 
 def record_batch(records, codec=NO_CODEC, producer=(-1, -1, -1), **bent):
