@@ -8,3 +8,242 @@
 //! Start: nothing listens to clients before the fold has passed this session's opening. Stop (SIGTERM): no new
 //! connections, no new requests; what was taken in is flushed, committed and answered; then the session ends in the
 //! journal. A kill at any moment loses nothing: the same start follows.
+
+use std::sync::Arc;
+
+use kafscale_journal::file::{FileJournal, StartError as JournalError};
+use kafscale_log::read::{Cache, CacheSettings, Reader};
+use kafscale_log::store::{DirectoryStore, ObjectStore};
+use kafscale_log::write::{Settings as WriteSettings, Writer};
+use kafscale_log::{Ledger, MemoryBudget};
+use kafscale_metadata::{Listener, OpenSession};
+use kafscale_ports::{Disk, Env, Listen};
+use kafscale_wire::{Text, Uuid};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::api::{Api, ApiSettings, Context};
+use crate::config::{DataDir, DataDirError, Settings};
+use crate::connection::{ConnectionSettings, Server};
+use crate::health::{Health, Serving};
+use crate::http;
+use crate::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
+use crate::metrics::Metrics;
+use crate::timed::Timed;
+
+/// The name of the one listener.
+const LISTENER: &str = "PLAINTEXT";
+
+/// What a broker gets from the outside.
+pub struct Outside {
+    /// Time, randomness, tasks.
+    pub env: Env,
+    /// Where the data directory is.
+    pub disk: Arc<dyn Disk>,
+    /// The bound Kafka listener.
+    pub kafka: Arc<dyn Listen>,
+    /// The bound HTTP listener, if there is to be one.
+    pub http: Option<Arc<dyn Listen>>,
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The state cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The listener has no address.
+    #[error("the Kafka listener has no address")]
+    Listener(#[source] std::io::Error),
+}
+
+/// A running broker.
+pub struct Broker {
+    replica: Arc<Replica>,
+    writer: Arc<Writer>,
+    health: Arc<Health>,
+    budgets: Budgets,
+    /// Cancelled first: no new connections, no new requests.
+    intake: CancellationToken,
+    /// Cancelled last, so that `/readyz` says "stopping" while it is.
+    http: CancellationToken,
+    servers: TaskTracker,
+    _data_dir: DataDir,
+}
+
+/// The memory of requests and of answers. Two budgets, so that half-sent requests cannot keep consumers from being
+/// answered.
+#[derive(Clone)]
+pub(crate) struct Budgets {
+    requests: MemoryBudget,
+    answers: MemoryBudget,
+}
+
+impl Budgets {
+    fn of(total_bytes: u64) -> Self {
+        Self { requests: MemoryBudget::new(total_bytes / 2), answers: MemoryBudget::new(total_bytes / 2) }
+    }
+
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.requests.total_bytes() + self.answers.total_bytes()
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.total_bytes() - self.requests.free_bytes() - self.answers.free_bytes()
+    }
+}
+
+/// The record path, joined.
+struct RecordPath {
+    cache: Arc<Cache>,
+    writer: Arc<Writer>,
+    reader: Arc<Reader>,
+}
+
+impl Broker {
+    /// Starts a broker; returns once it serves.
+    pub async fn start(settings: Settings, outside: Outside) -> Result<Self, StartError> {
+        let Outside { env, disk, kafka, http } = outside;
+        let metrics = Arc::new(Metrics::new());
+        let health = Arc::new(Health::starting());
+        let (intake, http_stop, servers) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        if let Some(listener) = http {
+            let routes = http::routes(health.clone(), Arc::clone(&metrics));
+            let serve = http::serve(routes, listener, env.clone(), http_stop.clone());
+            env.tasks.spawn("http", Box::pin(serve));
+        }
+        let budgets = Budgets::of(settings.memory.budget_bytes);
+        let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
+        let store = store(&env, &disk, &data_dir, &metrics);
+        let replica = replica(&settings, &env, (&disk, &*kafka), &data_dir, Arc::clone(&store)).await?;
+        let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets));
+
+        let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
+        let service = Arc::new(Api::new(Arc::new(context)));
+        let connections = ConnectionSettings::default();
+        let server = Server::new(service, env.clone(), budgets.requests.clone(), metrics, connections);
+        let serve = server.serve(kafka, LISTENER.into(), intake.clone());
+        env.tasks.spawn("kafka listener", Box::pin(servers.track_future(serve)));
+        servers.close();
+
+        let RecordPath { cache, writer, .. } = path;
+        health.serving(Serving {
+            replica: Arc::clone(&replica),
+            writer: Arc::clone(&writer),
+            cache,
+            budgets: budgets.clone(),
+        });
+        info!(broker = settings.broker_id, session = format_args!("{:016x}", replica.nonce()), "serving");
+        Ok(Self { replica, writer, health, budgets, intake, http: http_stop, servers, _data_dir: data_dir })
+    }
+
+    /// Returns when the broker has ended by itself, or was stopped: why.
+    pub async fn ended(&self) -> End {
+        self.replica.ended().await
+    }
+
+    /// Stops: takes nothing in any more, finishes what was taken in, ends the session.
+    pub async fn stop(&self) -> End {
+        self.health.stopping();
+        self.intake.cancel();
+        self.servers.wait().await;
+        self.writer.close().await;
+        let end = self.replica.leave().await;
+        self.http.cancel();
+        end
+    }
+
+    /// The state, for whoever checks it.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Bytes of requests and answers under way.
+    pub fn memory_used(&self) -> u64 {
+        self.budgets.used_bytes()
+    }
+}
+
+fn store(env: &Env, disk: &Arc<dyn Disk>, data_dir: &DataDir, metrics: &Arc<Metrics>) -> Arc<dyn ObjectStore> {
+    let inner = DirectoryStore::new(Arc::clone(disk), data_dir.objects());
+    Arc::new(Timed { inner, clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
+}
+
+async fn replica(
+    settings: &Settings,
+    env: &Env,
+    (disk, kafka): (&Arc<dyn Disk>, &dyn Listen),
+    data_dir: &DataDir,
+    store: Arc<dyn ObjectStore>,
+) -> Result<Arc<Replica>, StartError> {
+    let bound = kafka.local_addr().map_err(StartError::Listener)?;
+    let advertised = settings.addresses.advertised(bound);
+    let journal = FileJournal::start(Arc::clone(disk), data_dir.journal(), env.random.u128()).await?;
+    let identity = data_dir.identity();
+    let parts = Parts {
+        env: env.clone(),
+        store,
+        cluster: identity.cluster,
+        incarnation: journal.incarnation(),
+        journal: Arc::new(journal),
+        broker: OpenSession {
+            broker_id: settings.broker_id,
+            identity: identity.directory,
+            listeners: vec![Listener { name: LISTENER.to_owned(), host: advertised.host, port: advertised.port }],
+            rack: None,
+        },
+        snapshots: SnapshotSettings::default(),
+    };
+    Ok(Replica::start(parts).await?)
+}
+
+impl RecordPath {
+    fn start(
+        settings: &Settings,
+        env: &Env,
+        replica: &Arc<Replica>,
+        store: Arc<dyn ObjectStore>,
+        (data_dir, budgets): (&DataDir, &Budgets),
+    ) -> Self {
+        let cluster = data_dir.identity().cluster;
+        let half = settings.memory.cache_bytes / 2;
+        let sizes = CacheSettings { tail_bytes: half, fetched_bytes: half, concurrent_loads: 4 };
+        let cache = Arc::new(Cache::new(cluster, Arc::clone(&store), sizes));
+        let ledger: Arc<dyn Ledger> = Arc::clone(replica) as Arc<dyn Ledger>;
+        let write =
+            WriteSettings { flushes_per_second: settings.flush_per_second, ..WriteSettings::directory(cluster) };
+        let writer = Writer::start(env.clone(), store, Arc::clone(&ledger), Arc::clone(&cache), write);
+        let answers = budgets.answers.clone();
+        let reader = Reader::new(env, ledger, Arc::clone(&cache), replica.waiters(), answers);
+        Self { cache, writer, reader: Arc::new(reader) }
+    }
+}
+
+fn context(
+    settings: &Settings,
+    env: &Env,
+    replica: &Arc<Replica>,
+    path: &RecordPath,
+    (data_dir, metrics): (&DataDir, &Arc<Metrics>),
+) -> Context {
+    Context {
+        env: env.clone(),
+        replica: Arc::clone(replica),
+        writer: Arc::clone(&path.writer),
+        reader: Arc::clone(&path.reader),
+        broker_id: settings.broker_id,
+        cluster_id: Text::from(Uuid(data_dir.identity().cluster).to_string()),
+        settings: ApiSettings {
+            auto_create_topics: settings.topics.auto_create,
+            default_partitions: settings.topics.auto_create_partitions.unsigned_abs(),
+        },
+        metrics: Arc::clone(metrics),
+    }
+}

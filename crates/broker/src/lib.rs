@@ -1,1 +1,19 @@
-//! (being written)
+//! The broker: Kafka connections, the API keys, this broker's replica of the state, HTTP, configuration; and how they
+//! are joined to the record path (`kafscale-log`), the journal and the fold.
+//!
+//! Reading order: [`broker`] (what is joined to what), [`connection`] (frames in, answers out), [`api`] (one file for
+//! each API key), [`ledger`] (journal + fold), [`http`], [`config`].
+
+pub mod api;
+pub mod broker;
+pub mod config;
+pub mod connection;
+mod health;
+pub mod http;
+pub mod ledger;
+pub mod limits;
+pub mod metrics;
+mod timed;
+
+pub use broker::{Broker, Outside, StartError};
+pub use ledger::End;

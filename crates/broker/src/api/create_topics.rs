@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use kafscale_log::Ledger;
 use kafscale_metadata::{CreateTopic, limits};
 use kafscale_wire::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,

@@ -4,8 +4,8 @@
 //! deletion: from then on no broker serves the topic, and a topic of the same name is a new one. `timeout_ms` is not
 //! used.
 
-use kafscale_metadata::{Command, Outcome, TopicId};
 use kafscale_log::Ledger;
+use kafscale_metadata::{Command, Outcome, TopicId};
 use kafscale_wire::delete_topics::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use kafscale_wire::{ErrorCode, Text, Uuid};
 

@@ -5,6 +5,8 @@
 //! all, its records would be there twice. So: unknown is NOT_ENOUGH_REPLICAS_AFTER_APPEND, and a definite refusal that
 //! the client should repeat is NOT_ENOUGH_REPLICAS.
 
+use kafscale_log::read::FetchError;
+use kafscale_log::write::{Dropped, Invalid};
 use kafscale_log::{CommitError, Stopped};
 use kafscale_metadata::Refusal;
 use kafscale_wire::ErrorCode;
@@ -35,4 +37,39 @@ pub(super) fn commit(error: CommitError) -> ErrorCode {
 /// The broker is ending; the client finds another one, or this one after its restart.
 pub(super) fn stopped(_: Stopped) -> ErrorCode {
     ErrorCode::NotLeaderOrFollower
+}
+
+/// A batch that was not even let in.
+pub(super) fn invalid(invalid: &Invalid) -> ErrorCode {
+    match invalid {
+        Invalid::Malformed(_) => ErrorCode::InvalidRecord,
+        Invalid::Corrupt => ErrorCode::CorruptMessage,
+        Invalid::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        Invalid::Compression { .. } => ErrorCode::UnsupportedCompressionType,
+        Invalid::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+        Invalid::Transactional => ErrorCode::InvalidTxnState,
+    }
+}
+
+/// A batch that never reached the journal, through no fault of its own: the client sends it again.
+pub(super) fn dropped(why: Dropped) -> ErrorCode {
+    match why {
+        Dropped::StoreFull
+        | Dropped::StoreFailed
+        | Dropped::JournalFull
+        | Dropped::Predecessor
+        | Dropped::Overloaded => ErrorCode::NotEnoughReplicas,
+        Dropped::Stopping => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+/// A partition that could not be read.
+pub(super) fn read(error: FetchError) -> ErrorCode {
+    match error {
+        FetchError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+        FetchError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
+        FetchError::Corrupt => ErrorCode::CorruptMessage,
+        FetchError::StoreFailed => ErrorCode::KafkaStorageError,
+        FetchError::Stopped => ErrorCode::NotLeaderOrFollower,
+    }
 }

@@ -6,14 +6,14 @@
 //! they share: decoding within an allowance, dispatch, and the context. Error codes come from [`errors`].
 
 mod api_versions;
-mod metadata;
 mod create_topics;
 mod delete_topics;
-mod init_producer_id;
-mod produce;
-mod fetch;
-mod list_offsets;
 mod errors;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
 pub mod topic_config;
 
 use std::ops::RangeInclusive;
@@ -188,7 +188,7 @@ impl Api {
 /// Decodes the body, and gives back the part of the reservation that its structures did not need.
 fn body<R: Request>(mut decoder: Decoder, version: i16, frame: &mut Frame) -> Result<R, DecodeError> {
     let request = R::decode(&mut decoder, version)?;
-    frame.reservation.shrink_to(frame.bytes.len() + decoder.allocated());
+    frame.reservation.shrink_to((frame.bytes.len() + decoder.allocated()) as u64);
     decoder.finish()?;
     Ok(request)
 }
@@ -196,16 +196,13 @@ fn body<R: Request>(mut decoder: Decoder, version: i16, frame: &mut Frame) -> Re
 /// What the decoded structures of a frame may take: the connection reserved it, by the key it peeked at.
 fn allowance_of(frame: &Bytes) -> usize {
     let key = frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key));
-    allowance(key, frame.len())
+    allowance(key, frame.len()) - frame.len()
 }
 
 /// An API key that is known, in a version that is not served.
 fn unsupported(api: &Supported, call: &Call) -> Dispatched {
     if api.key == api_versions::API.key {
         return Ok(ready(api_versions::unsupported(call)).boxed());
-    }
-    if api.advertised.contains(&call.version) && api.key == produce::API.key {
-        return Ok(ready(produce::unsupported(call)).boxed());
     }
     Err(BadRequest::UnknownVersion {
         name: api.name,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use kafscale_log::Ledger;
-use kafscale_log::write::{BatchError, BatchLimits, Dropped, Receipt, ValidBatch, Written, validate};
+use kafscale_log::write::{TimestampRule, TopicRules, ValidBatch, Written, validate};
 use kafscale_metadata::{State, Topic, TopicId, TopicPartition};
 use kafscale_wire::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
@@ -42,7 +42,12 @@ struct EnteredTopic {
 }
 
 /// Validates the batches and puts them into the buffer; the future is the answer.
-pub(super) fn enter(context: Arc<Context>, call: Call, request: ProduceRequest, frame: Frame) -> BoxFuture<'static, Reply> {
+pub(super) fn enter(
+    context: Arc<Context>,
+    call: Call,
+    request: ProduceRequest,
+    frame: Frame,
+) -> BoxFuture<'static, Reply> {
     let acks = request.acks;
     if !(-1..=1).contains(&acks) {
         let words = format!("acks={acks} is not allowed: 0, 1 or -1 (all)");
@@ -53,12 +58,12 @@ pub(super) fn enter(context: Arc<Context>, call: Call, request: ProduceRequest, 
         return ready(refuse_all(&call, request, ErrorCode::TransactionalIdAuthorizationFailed, words)).boxed();
     }
     let (topics, batches) = plan(&context, call.version, request);
-    let receipts = context.writer.submit(call.peer.id, batches, frame.bytes.len(), frame.reservation);
+    let receipts = context.writer.submit(call.peer.id, frame.bytes.len(), batches, frame.reservation);
     if acks == 0 {
         return ready(Reply::Nothing).boxed();
     }
     async move {
-        let outcomes = futures::future::join_all(receipts.into_iter().map(Receipt::boxed)).await;
+        let outcomes = futures::future::join_all(receipts).await;
         answer(&call, &respond(topics, &outcomes))
     }
     .boxed()
@@ -75,7 +80,11 @@ fn plan(context: &Context, version: i16, request: ProduceRequest) -> (Vec<Entere
         let data = std::mem::take(&mut asked.partition_data);
         let target = Target::find(&state, version, &asked, now_ms);
         let enter = |data: PartitionProduceData| {
-            let entered = match target.as_ref().map_err(|error| (*error, String::new())).and_then(|t| t.check(data.index, data.records)) {
+            let entered = match target
+                .as_ref()
+                .map_err(|error| (*error, String::new()))
+                .and_then(|t| t.check(data.index, data.records))
+            {
                 Ok(batch) => {
                     batches.push(batch);
                     Entered::Waiting(batches.len() - 1)
@@ -94,7 +103,9 @@ fn plan(context: &Context, version: i16, request: ProduceRequest) -> (Vec<Entere
 struct Target {
     id: TopicId,
     partitions: u32,
-    limits: BatchLimits,
+    rules: TopicRules,
+    version: i16,
+    now_ms: i64,
 }
 
 impl Target {
@@ -104,30 +115,29 @@ impl Target {
         } else {
             state.topic(TopicId(asked.topic_id.0)).ok_or(ErrorCode::UnknownTopicId)?
         };
-        Ok(Self { id: topic.id(), partitions: topic.partition_count(), limits: limits(topic, version, now_ms) })
+        Ok(Self { id: topic.id(), partitions: topic.partition_count(), rules: rules(topic), version, now_ms })
     }
 
     fn check(&self, index: i32, records: Records) -> Result<(TopicPartition, ValidBatch), (ErrorCode, String)> {
         let partition = partition(self.id, index).filter(|p| p.partition < self.partitions);
         let partition = partition.ok_or((ErrorCode::UnknownTopicOrPartition, String::new()))?;
-        match validate(records.to_bytes(), &self.limits) {
+        match validate(records.to_bytes(), self.version, &self.rules, self.now_ms) {
             Ok(batch) => Ok((partition, batch)),
-            Err(why) => Err((errors::batch(&why), why.to_string())),
+            Err(why) => Err((errors::invalid(&why), why.to_string())),
         }
     }
 }
 
-fn limits(topic: &Topic, version: i16, now_ms: i64) -> BatchLimits {
+fn rules(topic: &Topic) -> TopicRules {
     // The settings were checked when the topic was created.
     let config = TopicConfig::parse(topic.configs()).unwrap_or_default();
-    BatchLimits {
-        max_bytes: config.max_batch_bytes,
-        timestamp_before_max_ms: config.timestamp_before_max_ms,
-        timestamp_after_max_ms: config.timestamp_after_max_ms,
-        log_append_time: config.log_append_time,
-        zstd: version >= 7,
-        now_ms,
-    }
+    let timestamps = if config.log_append_time {
+        TimestampRule::LogAppendTime
+    } else {
+        let (before_max_ms, after_max_ms) = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
+        TimestampRule::CreateTime { before_max_ms, after_max_ms }
+    };
+    TopicRules { max_message_bytes: config.max_batch_bytes, timestamps }
 }
 
 fn respond(topics: Vec<EnteredTopic>, outcomes: &[Written]) -> ProduceResponse {

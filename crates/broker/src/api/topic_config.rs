@@ -46,7 +46,12 @@ pub const SETTINGS: &[Setting] = &[
         allowed: "CreateTime or LogAppendTime",
         apply: |config, v| store(&mut config.log_append_time, timestamp_type(v)),
     },
-    Setting { name: "min.insync.replicas", default: "1", allowed: "1 or more", apply: |_, v| v.parse::<u32>().is_ok_and(|n| n > 0) },
+    Setting {
+        name: "min.insync.replicas",
+        default: "1",
+        allowed: "1 or more",
+        apply: |_, v| v.parse::<u32>().is_ok_and(|n| n > 0),
+    },
     Setting { name: "retention.bytes", default: "-1", allowed: "-1 (nothing is deleted yet)", apply: |_, v| v == "-1" },
     Setting { name: "retention.ms", default: "-1", allowed: "-1 (nothing is deleted yet)", apply: |_, v| v == "-1" },
 ];

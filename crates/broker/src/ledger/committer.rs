@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafscale_journal::{AppendError, Pointer, Position};
-use kafscale_metadata::{Command, Entry, FEATURE_LEVEL, Reservation};
+use kafscale_metadata::limits::FEATURE_LEVEL;
+use kafscale_metadata::{Command, Entry, Reservation};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, warn};
@@ -121,7 +122,11 @@ impl Committer {
     }
 
     fn farewell(&self) -> Group {
-        Group { commands: vec![Command::EndSession { nonce: self.replica.nonce }], replies: Vec::new(), how: How::Leave }
+        Group {
+            commands: vec![Command::EndSession { nonce: self.replica.nonce }],
+            replies: Vec::new(),
+            how: How::Leave,
+        }
     }
 
     async fn write(&mut self, group: Group) -> Result<Written, End> {
@@ -164,7 +169,7 @@ impl Committer {
             low,
             commands,
         };
-        entry.encode()
+        entry.encode().into()
     }
 
     /// Appends until the outcome is known. `Refused` and `Fenced` mean "never written" only if no earlier attempt
@@ -208,7 +213,8 @@ fn estimate(command: &Command) -> usize {
             bundle.runs.len() * 32 + batches * 24
         }
         Command::CreateTopic(topic) => {
-            64 + topic.name.len() + topic.configs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
+            64 + topic.name.len()
+                + topic.configs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
         }
         Command::ExpireProducers { idle } => idle.len() * 16,
         Command::OpenSession(_)

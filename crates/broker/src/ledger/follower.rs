@@ -42,7 +42,9 @@ async fn follow(replica: &Replica) -> End {
                 warn!(error = %why, "the journal could not be read; trying again");
                 sleep(RETRY_PAUSE).await;
             }
-            Err(gone @ (ReadError::Truncated { .. } | ReadError::Damaged { .. })) => return End::Failed(gone.to_string()),
+            Err(gone @ (ReadError::Truncated { .. } | ReadError::Damaged { .. })) => {
+                return End::Failed(gone.to_string());
+            }
         }
     }
 }
@@ -52,6 +54,7 @@ fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
     let applied = fold(&mut replica.state.write(), record, &entry).map_err(End::Failed)?;
     replica.waiters.wake(&applied.advanced);
+    applied.deleted.iter().for_each(|topic| replica.waiters.wake_topic(*topic));
     replica.progress.send_modify(|progress| {
         progress.ordinal = record.position.ordinal;
         progress.bytes += record.entry.len() as u64;

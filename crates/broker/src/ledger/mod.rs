@@ -45,7 +45,9 @@ pub enum End {
     #[error("stopped")]
     Stopped,
     /// Another process took the session over, or the other brokers ended it.
-    #[error("the journal ended this broker's session: another process of the same identity has started, or the other brokers expelled it; restart the broker")]
+    #[error(
+        "the journal ended this broker's session: another process of the same identity has started, or the other brokers expelled it; restart the broker"
+    )]
     Fenced,
     /// The journal can no longer be written or read.
     #[error("{0}")]
@@ -87,7 +89,7 @@ pub struct Replica {
     numbers_changed: Notify,
     numbers_wanted: Notify,
     barrier: Barrier,
-    waiters: Arc<Waiters>,
+    waiters: Waiters,
     end: watch::Sender<Option<End>>,
 }
 
@@ -111,8 +113,8 @@ impl Replica {
     }
 
     /// Where fetches wait for the fold.
-    pub fn waiters(&self) -> Arc<Waiters> {
-        Arc::clone(&self.waiters)
+    pub fn waiters(&self) -> Waiters {
+        self.waiters.clone()
     }
 
     /// Ends the session in the journal; nothing can be proposed afterwards. Returns once it is over.
@@ -142,10 +144,12 @@ impl Replica {
         });
         self.pending.lock().abandon();
         self.numbers_changed.notify_waiters();
+        self.waiters.wake_all();
     }
 
-    fn is_over(&self) -> bool {
-        self.end.borrow().is_some()
+    /// Why the session is over, if it is.
+    pub fn over(&self) -> Option<End> {
+        self.end.borrow().clone()
     }
 }
 
@@ -159,7 +163,7 @@ impl Ledger for Replica {
         loop {
             // Registered before the look, so that a reservation in between is not missed.
             let changed = self.numbers_changed.notified();
-            if self.is_over() {
+            if self.over().is_some() {
                 return Err(Stopped);
             }
             if let Some(number) = self.take_number(kind) {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kafscale_journal::{Journal, Pointer};
 use kafscale_log::Ledger;
 use kafscale_log::store::{ObjectName, ObjectStore, PutError};
-use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, SnapshotRef, State};
+use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, SnapshotRef, State, snapshot};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -57,7 +57,7 @@ impl Shelf {
     pub(crate) async fn load(&self, snapshot: SnapshotRef) -> Result<State, String> {
         let name = self.name(snapshot);
         let bytes = self.store.get_all(&name).await.map_err(|why| format!("snapshot {name}: {why}"))?;
-        let state = State::from_snapshot(&bytes).map_err(|why| format!("snapshot {name}: {why}"))?;
+        let state = snapshot::decode(&bytes).map_err(|why| format!("snapshot {name}: {why}"))?;
         if state.ordinal() == snapshot.ordinal {
             Ok(state)
         } else {
@@ -116,9 +116,8 @@ impl Snapshots {
         let mut progress = self.replica.progress.subscribe();
         let SnapshotSettings { every_entries, every_bytes } = self.settings;
         // An error means that the replica is gone, and this task with it.
-        let _gone = progress
-            .wait_for(|now| now.ordinal >= ordinal + every_entries || now.bytes >= bytes + every_bytes)
-            .await;
+        let _gone =
+            progress.wait_for(|now| now.ordinal >= ordinal + every_entries || now.bytes >= bytes + every_bytes).await;
     }
 
     async fn take(&self) -> Result<SnapshotRef, String> {
@@ -127,7 +126,7 @@ impl Snapshots {
         let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
         let snapshot = SnapshotRef { object, ordinal: state.ordinal() };
         info!(ordinal = snapshot.ordinal, "writing a snapshot");
-        self.put(snapshot, Bytes::from(state.to_snapshot())).await?;
+        self.put(snapshot, Bytes::from(snapshot::encode(&state))).await?;
         drop(state);
         self.confirm(snapshot).await?;
         self.publish(snapshot).await?;
@@ -157,7 +156,7 @@ impl Snapshots {
             None => State::new(),
         };
         catch_up(&*self.replica.journal, &mut folded, snapshot.ordinal).await?;
-        if (folded.hash(), folded.content_hash()) == (stored.hash(), stored.content_hash()) {
+        if folded.hash() == stored.hash() && snapshot::content_hash(&folded) == snapshot::content_hash(&stored) {
             return Ok(());
         }
         Err(format!("the snapshot at entry {} differs from the journal it was made from", snapshot.ordinal))

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kafscale_journal::{Identity, Journal, OpenError, ReadError};
 use kafscale_log::read::Waiters;
 use kafscale_log::store::ObjectStore;
-use kafscale_metadata::{Command, Entry, FEATURE_LEVEL, Nonce, OpenSession, SnapshotRef, State};
+use kafscale_metadata::limits::FEATURE_LEVEL;
+use kafscale_metadata::{Command, Entry, Nonce, OpenSession, SnapshotRef, State};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
@@ -80,7 +81,7 @@ impl Replica {
         let nonce = parts.env.random.u64();
         let identity = Identity { broker_id: parts.broker.broker_id, token: parts.broker.identity };
         let opening = opening(&parts, nonce);
-        let opened = parts.journal.open(identity, nonce, opening.encode()).await?;
+        let opened = parts.journal.open(identity, nonce, opening.encode().into()).await?;
 
         let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot_bytes: 0 };
         let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
@@ -96,7 +97,7 @@ impl Replica {
             numbers_changed: Notify::new(),
             numbers_wanted: Notify::new(),
             barrier: Barrier::default(),
-            waiters: Arc::new(Waiters::default()),
+            waiters: Waiters::new(),
             end: watch::Sender::new(None),
         });
         let snapshots = Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, newest };

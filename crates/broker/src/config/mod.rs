@@ -1,0 +1,268 @@
+//! Settings: parsed once, into types. Owns every name by which something can be set, and is the only place that
+//! reads the environment.
+//!
+//! Each setting has one name in two spellings, a flag and a `KAFSCALE_*` variable; the flag wins. [`SETTINGS`] is
+//! the table of them: command-line help and documentation are made from it. A name that is not in it is an error,
+//! since a mistyped setting that is ignored is found out in production.
+
+mod data_dir;
+mod names;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use data_dir::{DataDir, DataDirError, FORMAT, Identity};
+pub use names::{SETTINGS, Setting};
+pub use values::{HostPort, LogFormat, LogLevel};
+
+use crate::limits::MIN_MEMORY_BYTES;
+use names::variable_of;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where journal and objects are.
+    pub data_dir: PathBuf,
+    /// This broker's id.
+    pub broker_id: i32,
+    /// Addresses.
+    pub addresses: Addresses,
+    /// Memory.
+    pub memory: Memory,
+    /// Topics that come into being by use.
+    pub topics: Topics,
+    /// Objects written in a second on average, at most.
+    pub flush_per_second: u32,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Where the broker listens, and what it tells clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// The Kafka protocol.
+    pub kafka: HostPort,
+    /// HTTP.
+    pub http: HostPort,
+    /// The host clients are told; the one listened on if none.
+    advertised_host: Option<String>,
+    /// The port clients are told; the one listened on if none.
+    advertised_port: Option<u16>,
+}
+
+impl Addresses {
+    /// What clients are told, once it is known which port is listened on.
+    pub fn advertised(&self, bound: SocketAddr) -> HostPort {
+        HostPort {
+            host: self.advertised_host.clone().unwrap_or_else(|| self.kafka.host.clone()),
+            port: self.advertised_port.unwrap_or(bound.port()),
+        }
+    }
+}
+
+/// Memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// For requests and answers under way, bytes.
+    pub budget_bytes: u64,
+    /// For objects kept for reading, bytes.
+    pub cache_bytes: u64,
+}
+
+/// Topics that come into being by use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topics {
+    /// Whether they do.
+    pub auto_create: bool,
+    /// With how many partitions.
+    pub auto_create_partitions: i32,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe lines that are written.
+    pub level: LogLevel,
+    /// How they are written.
+    pub format: LogFormat,
+}
+
+/// What some defaults are derived from.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Memory that this process may use, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Why settings were not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No setting has this name.
+    #[error("{name} is not a setting; the nearest one is {nearest}")]
+    Unknown {
+        /// The name as it was given.
+        name: String,
+        /// The nearest name that exists.
+        nearest: &'static str,
+    },
+    /// The value is none that this setting takes.
+    #[error("{name}={value:?} is not valid: it takes {expected}")]
+    Invalid {
+        /// The flag or variable.
+        name: String,
+        /// The value as it was given.
+        value: String,
+        /// What it takes.
+        expected: String,
+    },
+    /// Clients cannot be told to connect to every address.
+    #[error(
+        "{listen} means every address of this machine, which clients cannot connect to: say which one they are to \
+         use with --advertise HOST:PORT (KAFSCALE_BROKER_HOST)"
+    )]
+    NoAdvertised {
+        /// What is listened on.
+        listen: HostPort,
+    },
+}
+
+/// The `KAFSCALE_*` variables of this process.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter(|(name, _)| name.starts_with(names::PREFIX))
+        .collect()
+}
+
+impl Settings {
+    /// Parses flags (names as in [`SETTINGS`], without dashes) and variables.
+    ///
+    /// # Errors
+    /// If a name is not known or a value is not valid.
+    pub fn parse(
+        flags: &[(String, String)],
+        variables: &[(String, String)],
+        machine: Machine,
+    ) -> Result<Self, ConfigError> {
+        names::check(flags, variables)?;
+        let given = Given { flags, variables };
+        Ok(Self {
+            data_dir: given.get("data-dir", |v| (!v.is_empty()).then(|| PathBuf::from(v)), PathBuf::from)?,
+            broker_id: given.get("broker-id", |v| v.parse().ok().filter(|id| *id >= 0), parsed)?,
+            addresses: addresses(&given)?,
+            memory: memory(&given, machine)?,
+            topics: Topics {
+                auto_create: given.get("auto-create-topics", values::boolean, parsed)?,
+                auto_create_partitions: given.get(
+                    "auto-create-partitions",
+                    |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)),
+                    parsed,
+                )?,
+            },
+            flush_per_second: given.get(
+                "flush-per-second",
+                |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)),
+                parsed,
+            )?,
+            log: Log {
+                level: given.get("log-level", LogLevel::parse, |v| LogLevel::parse(v).expect(TABLE_IS_RIGHT))?,
+                format: given.get("log-format", LogFormat::parse, |v| LogFormat::parse(v).expect(TABLE_IS_RIGHT))?,
+            },
+        })
+    }
+}
+
+const TABLE_IS_RIGHT: &str = "a default in the table is valid: a test parses them all";
+
+fn parsed<T: std::str::FromStr>(default: &str) -> T {
+    default.parse().ok().expect(TABLE_IS_RIGHT)
+}
+
+fn addresses(given: &Given<'_>) -> Result<Addresses, ConfigError> {
+    let address = |default: &str| HostPort::parse(default).expect(TABLE_IS_RIGHT);
+    let kafka = given.get("listen", HostPort::parse, address)?;
+    let http = given.get("http", HostPort::parse, address)?;
+    let (advertised_host, advertised_port) = match given.flag("advertise") {
+        Some(value) => {
+            let both = HostPort::parse(value).filter(|a| !a.is_wildcard());
+            let both = both.ok_or_else(|| given.invalid("advertise", "--advertise", value))?;
+            (Some(both.host), Some(both.port))
+        }
+        None => (given.advertised_host()?, given.advertised_port()?),
+    };
+    if kafka.is_wildcard() && advertised_host.is_none() {
+        return Err(ConfigError::NoAdvertised { listen: kafka });
+    }
+    Ok(Addresses { kafka, http, advertised_host, advertised_port })
+}
+
+/// A quarter of the machine for the budget and an eighth for the cache, within bounds: beside the broker, the page
+/// cache of a local directory wants the rest.
+fn memory(given: &Given<'_>, machine: Machine) -> Result<Memory, ConfigError> {
+    let least = MIN_MEMORY_BYTES as u64;
+    let budget = (machine.memory_bytes / 4).clamp(least, 1024 * MIB);
+    let cache = (machine.memory_bytes / 8).min(512 * MIB);
+    Ok(Memory {
+        budget_bytes: given.get("memory", |v| values::bytes(v).filter(|b| *b >= least), |_| budget)?,
+        cache_bytes: given.get("cache", values::bytes, |_| cache)?,
+    })
+}
+
+/// What was given, by name.
+struct Given<'a> {
+    flags: &'a [(String, String)],
+    variables: &'a [(String, String)],
+}
+
+impl<'a> Given<'a> {
+    fn flag(&self, flag: &str) -> Option<&'a str> {
+        self.flags.iter().rev().find(|(name, _)| name == flag).map(|(_, value)| &**value)
+    }
+
+    /// A variable's value; an empty one counts as not set, as charts and compose files leave them.
+    fn variable(&self, variable: &str) -> Option<&'a str> {
+        let set = self.variables.iter().find(|(name, value)| name == variable && !names::is_injected(name, value));
+        set.map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    }
+
+    fn get<T>(
+        &self,
+        flag: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        default: impl Fn(&'static str) -> T,
+    ) -> Result<T, ConfigError> {
+        let variable = variable_of(flag);
+        if let Some(value) = self.flag(flag) {
+            return parse(value).ok_or_else(|| self.invalid(flag, &format!("--{flag}"), value));
+        }
+        match self.variable(variable) {
+            Some(value) => parse(value).ok_or_else(|| self.invalid(flag, variable, value)),
+            None => Ok(default(names::of(flag).default)),
+        }
+    }
+
+    fn advertised_host(&self) -> Result<Option<String>, ConfigError> {
+        let Some(value) = self.variable("KAFSCALE_BROKER_HOST") else { return Ok(None) };
+        let valid = values::is_host(value);
+        if valid { Ok(Some(value.to_owned())) } else { Err(self.invalid("advertise", "KAFSCALE_BROKER_HOST", value)) }
+    }
+
+    fn advertised_port(&self) -> Result<Option<u16>, ConfigError> {
+        let Some(value) = self.variable("KAFSCALE_BROKER_PORT") else { return Ok(None) };
+        match value.parse::<u16>() {
+            Ok(port) if port > 0 => Ok(Some(port)),
+            Ok(_) | Err(_) => Err(self.invalid("advertise", "KAFSCALE_BROKER_PORT", value)),
+        }
+    }
+
+    fn invalid(&self, flag: &str, name: &str, value: &str) -> ConfigError {
+        let expected = names::of(flag).takes.to_owned();
+        ConfigError::Invalid { name: name.to_owned(), value: value.to_owned(), expected }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! The names of all settings, and what to make of names that are none.
+
+use super::ConfigError;
+
+/// What all our variables begin with.
+pub(super) const PREFIX: &str = "KAFSCALE_";
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The flag, without dashes.
+    pub flag: &'static str,
+    /// The variables; one, but for the advertised address, whose host and port the reference system keeps apart.
+    pub variables: &'static [&'static str],
+    /// The value's name in help texts.
+    pub value: &'static str,
+    /// The default, as it would be typed; empty if it is derived, see `help`.
+    pub default: &'static str,
+    /// What values it takes, for messages.
+    pub takes: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// All settings.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    Setting { flag: "data-dir", variables: &["KAFSCALE_DATA_DIR"], value: "DIR", default: "./kafscale-data",
+        takes: "a directory", help: "Where the journal and the objects are; created if missing" },
+    Setting { flag: "listen", variables: &["KAFSCALE_BROKER_ADDR"], value: "HOST:PORT", default: "127.0.0.1:9092",
+        takes: "HOST:PORT, or :PORT for every address", help: "Where Kafka clients connect" },
+    Setting { flag: "advertise", variables: &["KAFSCALE_BROKER_HOST", "KAFSCALE_BROKER_PORT"], value: "HOST:PORT", default: "",
+        takes: "HOST:PORT as a flag, as variables a host and a port from 1 to 65535", help: "The address that clients are told to use [default: the one listened on]" },
+    Setting { flag: "http", variables: &["KAFSCALE_METRICS_ADDR"], value: "HOST:PORT", default: "127.0.0.1:9093",
+        takes: "HOST:PORT, or :PORT for every address", help: "Where /livez, /readyz and /metrics are" },
+    Setting { flag: "broker-id", variables: &["KAFSCALE_BROKER_ID"], value: "N", default: "0",
+        takes: "a number from 0 to 2147483647", help: "This broker's id in the cluster" },
+    Setting { flag: "memory", variables: &["KAFSCALE_MEMORY"], value: "BYTES", default: "",
+        takes: "a number of bytes of at least 32MiB, such as 512MiB", help: "Memory for requests and answers under way [default: a quarter of the machine's, at most 1GiB]" },
+    Setting { flag: "cache", variables: &["KAFSCALE_CACHE_BYTES"], value: "BYTES", default: "",
+        takes: "a number of bytes, such as 512MiB", help: "Memory for objects kept for reading [default: an eighth of the machine's, at most 512MiB]" },
+    Setting { flag: "auto-create-topics", variables: &["KAFSCALE_AUTO_CREATE_TOPICS"], value: "BOOL", default: "true",
+        takes: "true or false", help: "Whether a topic is created when a client first asks for it" },
+    Setting { flag: "auto-create-partitions", variables: &["KAFSCALE_AUTO_CREATE_PARTITIONS"], value: "N", default: "1",
+        takes: "a number from 1 to 10000", help: "The partitions of a topic created so" },
+    Setting { flag: "flush-per-second", variables: &["KAFSCALE_FLUSH_PER_SECOND"], value: "N", default: "100",
+        takes: "a number from 1 to 10000", help: "Objects written in a second, at most, while none is full" },
+    Setting { flag: "log-level", variables: &["KAFSCALE_LOG_LEVEL"], value: "LEVEL", default: "info",
+        takes: "error, warn, info, debug or trace", help: "The least severe log lines that are written" },
+    Setting { flag: "log-format", variables: &["KAFSCALE_LOG_FORMAT"], value: "FORMAT", default: "text",
+        takes: "text or json", help: "How log lines are written" },
+];
+
+pub(super) fn of(flag: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.flag == flag).expect("only settings of the table are asked for")
+}
+
+pub(super) fn variable_of(flag: &str) -> &'static str {
+    of(flag).variables[0]
+}
+
+/// Refuses names that are no setting's.
+pub(super) fn check(flags: &[(String, String)], variables: &[(String, String)]) -> Result<(), ConfigError> {
+    let known = SETTINGS.iter().map(|setting| setting.flag);
+    if let Some((name, _)) = flags.iter().find(|(name, _)| SETTINGS.iter().all(|s| s.flag != name)) {
+        return Err(ConfigError::Unknown { name: format!("--{name}"), nearest: nearest(name, known) });
+    }
+    let known = || SETTINGS.iter().flat_map(|setting| setting.variables.iter().copied());
+    let unknown = variables.iter().find(|(name, value)| {
+        name.starts_with(PREFIX) && !is_injected(name, value) && known().all(|variable| variable != name)
+    });
+    match unknown {
+        Some((name, _)) => Err(ConfigError::Unknown { name: name.clone(), nearest: nearest(name, known()) }),
+        None => Ok(()),
+    }
+}
+
+/// Whether Kubernetes made this variable, for a service whose name begins with `kafscale` (the variables that
+/// Docker's links had). `KAFSCALE_BROKER_PORT` is both a setting and what a service `kafscale-broker` makes; the
+/// value tells.
+pub(super) fn is_injected(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix("KAFSCALE") else { return false };
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    let by_protocol = |part: &str| {
+        let mut words = part.split('_');
+        let port = words.next().is_some_and(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_digit()));
+        port && matches!(words.next(), Some("TCP" | "UDP" | "SCTP"))
+    };
+    rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || (rest.ends_with("_PORT") && is_url)
+        || rest.match_indices("_PORT_").any(|(at, found)| by_protocol(&rest[at + found.len()..]))
+}
+
+/// The name with the fewest edits; the first of equals.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> &'static str {
+    known.min_by_key(|candidate| distance(name, candidate)).expect("there are settings")
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_known_by_its_shape() {
+        for (name, value) in [
+            ("KAFSCALE_PORT", "tcp://10.0.0.1:9092"),
+            ("KAFSCALE_BROKER_PORT", "tcp://10.0.0.1:9092"),
+            ("KAFSCALE_SERVICE_HOST", "10.0.0.1"),
+            ("KAFSCALE_SERVICE_PORT", "9092"),
+            ("KAFSCALE_BROKER_SERVICE_PORT_KAFKA", "9092"),
+            ("KAFSCALE_PORT_9092_TCP", "tcp://10.0.0.1:9092"),
+            ("KAFSCALE_BROKER_PORT_9092_TCP_ADDR", "10.0.0.1"),
+            ("KAFSCALE_BROKER_PORT_9092_TCP_PROTO", "tcp"),
+        ] {
+            assert!(is_injected(name, value), "{name}");
+        }
+        for (name, value) in [("KAFSCALE_BROKER_PORT", "9092"), ("KAFSCALE_PORT_X", "1"), ("KAFSCALE_CACHE_BYTES", "1")]
+        {
+            assert!(!is_injected(name, value), "{name}");
+        }
+    }
+}

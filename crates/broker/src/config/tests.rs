@@ -1,0 +1,118 @@
+//! Precedence, names that are none, defaults, messages.
+
+use super::*;
+
+const MACHINE: Machine = Machine { memory_bytes: 2 << 30 };
+
+fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
+    given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn parse(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    Settings::parse(&pairs(flags), &pairs(variables), MACHINE)
+}
+
+fn message(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
+    parse(flags, variables).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_given_is_the_embedded_default() {
+    let settings = parse(&[], &[]).unwrap();
+    assert_eq!(settings.data_dir, PathBuf::from("./kafscale-data"));
+    assert_eq!(settings.addresses.kafka.to_string(), "127.0.0.1:9092");
+    assert_eq!(settings.addresses.http.to_string(), "127.0.0.1:9093");
+    assert_eq!(settings.addresses.advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
+    assert_eq!(settings.memory, Memory { budget_bytes: 512 << 20, cache_bytes: 256 << 20 });
+    assert_eq!(settings.topics, Topics { auto_create: true, auto_create_partitions: 1 });
+    assert_eq!(settings.log, Log { level: LogLevel::Info, format: LogFormat::Text });
+}
+
+#[test]
+fn the_flag_wins_over_the_variable() {
+    let variables = [("KAFSCALE_CACHE_BYTES", "1MiB"), ("KAFSCALE_BROKER_ADDR", "localhost:1"), ("PATH", "/bin")];
+    let settings = parse(&[("cache", "2MiB")], &variables).unwrap();
+    assert_eq!(settings.memory.cache_bytes, 2 << 20);
+    assert_eq!(settings.addresses.kafka.to_string(), "localhost:1");
+    let advertised =
+        parse(&[("advertise", "b.example:7")], &[("KAFSCALE_BROKER_HOST", "a.example"), ("KAFSCALE_BROKER_PORT", "1")]);
+    let advertised = advertised.unwrap().addresses.advertised("127.0.0.1:9092".parse().unwrap());
+    assert_eq!(advertised.to_string(), "b.example:7");
+}
+
+#[test]
+fn host_and_port_may_come_as_the_reference_system_names_them() {
+    let bound = "0.0.0.0:9092".parse().unwrap();
+    let settings = parse(&[], &[("KAFSCALE_BROKER_ADDR", ":9092"), ("KAFSCALE_BROKER_HOST", "kafka.example")]).unwrap();
+    assert_eq!(settings.addresses.kafka.to_string(), "0.0.0.0:9092");
+    assert_eq!(settings.addresses.advertised(bound).to_string(), "kafka.example:9092");
+    let variables = [("KAFSCALE_BROKER_HOST", "kafka.example"), ("KAFSCALE_BROKER_PORT", "tcp://10.0.0.1:9092")];
+    assert_eq!(parse(&[], &variables).unwrap().addresses.advertised(bound).port, 9092);
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_names_the_nearest() {
+    let m = message(&[], &[("KAFSCALE_CACHE_BYTE", "1")]);
+    assert_eq!(m, "KAFSCALE_CACHE_BYTE is not a setting; the nearest one is KAFSCALE_CACHE_BYTES");
+    let m = message(&[], &[("KAFSCALE_AUTOCREATE_TOPIC", "")]);
+    assert!(m.ends_with("KAFSCALE_AUTO_CREATE_TOPICS"), "{m}");
+    let m = message(&[("data-dri", "x")], &[]);
+    assert_eq!(m, "--data-dri is not a setting; the nearest one is data-dir");
+}
+
+#[test]
+fn what_kubernetes_injects_is_ignored() {
+    parse(&[], &[("KAFSCALE_PORT", "tcp://10.0.0.1:9092"), ("KAFSCALE_SERVICE_HOST", "10.0.0.1")]).unwrap();
+}
+
+#[test]
+fn a_message_names_the_setting_the_value_and_what_it_takes() {
+    let m = message(&[("memory", "1MiB")], &[]);
+    assert_eq!(m, "--memory=\"1MiB\" is not valid: it takes a number of bytes of at least 32MiB, such as 512MiB");
+    let m = message(&[], &[("KAFSCALE_LOG_LEVEL", "loud")]);
+    assert!(m.starts_with("KAFSCALE_LOG_LEVEL=\"loud\" is not valid: it takes error"), "{m}");
+    for (name, value) in [
+        ("KAFSCALE_BROKER_PORT", "0"),
+        ("KAFSCALE_BROKER_HOST", "a b"),
+        ("KAFSCALE_BROKER_ADDR", "127.0.0.1"),
+        ("KAFSCALE_AUTO_CREATE_TOPICS", "maybe"),
+        ("KAFSCALE_AUTO_CREATE_PARTITIONS", "0"),
+        ("KAFSCALE_BROKER_ID", "-1"),
+        ("KAFSCALE_CACHE_BYTES", "99999999999999999999"),
+        ("KAFSCALE_CACHE_BYTES", "16777216TiB"),
+        ("KAFSCALE_CACHE_BYTES", "1G"),
+    ] {
+        let m = message(&[], &[(name, value)]);
+        assert!(m.starts_with(&format!("{name}={value:?}")), "{m}");
+    }
+}
+
+#[test]
+fn every_address_needs_one_that_clients_can_use() {
+    let m = message(&[("listen", "0.0.0.0:9092")], &[]);
+    assert!(m.starts_with("0.0.0.0:9092 means every address") && m.contains("--advertise"), "{m}");
+    assert!(parse(&[("listen", "[::]:9092")], &[]).is_err());
+    assert!(parse(&[("advertise", "0.0.0.0:1")], &[]).is_err());
+    assert!(parse(&[("listen", "0.0.0.0:9092"), ("advertise", "[::1]:9092")], &[]).is_ok());
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let settings = parse(&[], &[("KAFSCALE_BROKER_ID", ""), ("KAFSCALE_LOG_LEVEL", "")]).unwrap();
+    assert_eq!(settings.broker_id, 0);
+}
+
+#[test]
+fn every_default_in_the_table_is_valid_when_typed() {
+    for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
+        let typed = parse(&[(setting.flag, setting.default)], &[]).unwrap();
+        assert_eq!(typed, parse(&[], &[]).unwrap(), "{}", setting.flag);
+    }
+}
+
+#[test]
+fn small_and_large_machines_get_bounded_defaults() {
+    let of = |memory_bytes| Settings::parse(&[], &[], Machine { memory_bytes }).unwrap().memory;
+    assert_eq!(of(0).budget_bytes, 32 << 20);
+    assert_eq!(of(1 << 40), Memory { budget_bytes: 1 << 30, cache_bytes: 512 << 20 });
+}

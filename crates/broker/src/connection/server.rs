@@ -1,0 +1,123 @@
+//! Listening: accepts connections, bounds their number, and stops gracefully.
+//!
+//! An accept that fails (no free descriptor, a peer that reset at once) costs a pause, never the listener. At the
+//! bound a new connection is closed at once: the ones that are there keep their service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kafscale_log::budget::MemoryBudget;
+use kafscale_ports::net::Accepted;
+use kafscale_ports::{Env, Listen};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Peer, Service, life};
+use crate::limits::{ACCEPT_PAUSE, DRAIN, LINGER, MAX_CONNECTIONS};
+use crate::metrics::Metrics;
+
+/// What an operator may set about connections.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// Open connections over all listeners; further ones are closed at once.
+    pub max_connections: usize,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self { max_connections: MAX_CONNECTIONS }
+    }
+}
+
+/// Serves Kafka connections.
+pub struct Server {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) env: Env,
+    pub(super) budget: MemoryBudget,
+    /// Half of the budget, see `limits::LARGE_FRAME_BYTES`.
+    pub(super) large: MemoryBudget,
+    pub(super) metrics: Arc<Metrics>,
+    settings: ConnectionSettings,
+    next_id: AtomicU64,
+    open: TaskTracker,
+}
+
+impl Server {
+    /// A server of `service` whose frames take their memory from `budget`.
+    pub fn new(
+        service: Arc<dyn Service>,
+        env: Env,
+        budget: MemoryBudget,
+        metrics: Arc<Metrics>,
+        settings: ConnectionSettings,
+    ) -> Arc<Self> {
+        let large = MemoryBudget::new(budget.total_bytes() / 2);
+        let (next_id, open) = (AtomicU64::new(1), TaskTracker::new());
+        Arc::new(Self { service, env, budget, large, metrics, settings, next_id, open })
+    }
+
+    /// Open connections.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Serves `listener` until `stop` is cancelled: then accepts no more, reads no more, lets requests that were
+    /// read be answered within a bound of time, and returns when every connection is closed. `name` is the
+    /// listener's name in [`Peer`].
+    pub async fn serve(self: Arc<Self>, listener: Arc<dyn Listen>, name: Arc<str>, stop: CancellationToken) {
+        self.accept_all(&*listener, &name, &stop).await;
+        drop(listener);
+        self.open.close();
+        let bound = DRAIN + LINGER + Duration::from_secs(1);
+        if timeout(bound, self.open.wait()).await.is_err() {
+            tracing::warn!(open = self.open.len(), "connections did not end in time; the broker stops without them");
+        }
+    }
+
+    async fn accept_all(self: &Arc<Self>, listener: &dyn Listen, name: &Arc<str>, stop: &CancellationToken) {
+        let mut pause = ACCEPT_PAUSE.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let error = match accepted {
+                Ok(accepted) => {
+                    pause = ACCEPT_PAUSE.0;
+                    self.admit(accepted, name, stop);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.metrics.connections.accept_errors.inc();
+            tracing::warn!(listener = &**name, %error, ?pause, "cannot accept a connection; trying again");
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = ACCEPT_PAUSE.1.min(pause * 2),
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, accepted: Accepted, name: &Arc<str>, stop: &CancellationToken) {
+        if self.open.len() >= self.settings.max_connections {
+            self.metrics.connections.refused.inc();
+            let limit = self.settings.max_connections;
+            tracing::debug!(addr = %accepted.peer, limit, "connection refused: too many are open");
+            return;
+        }
+        self.metrics.connections.accepted.inc();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let peer = Arc::new(Peer { id, addr: accepted.peer, listener: Arc::clone(name) });
+        let open = (self.open.token(), self.metrics.connections.count_open());
+        let life = life::run(Arc::clone(self), peer, accepted, stop.clone());
+        let task = async move {
+            life.await;
+            drop(open);
+        };
+        self.env.tasks.spawn("connection", Box::pin(task));
+    }
+}

@@ -1,0 +1,6 @@
+//! The broker's outside, tested as one binary: connections over pipes and TCP, HTTP, the data directory.
+
+mod connection;
+mod data_dir;
+mod http;
+mod pipes;
