@@ -35,6 +35,20 @@ pub const MAX_OBJECTS_AHEAD: usize = 16;
 pub const MAX_LOADS_PER_FETCH: usize = 4;
 /// Extents that one partition's part of one answer is gathered from.
 pub const MAX_EXTENTS_PER_READ: usize = 4096;
+/// Uploads of bundles that run at a time.
+pub const UPLOAD_WINDOW: usize = 8;
+/// Bundles that are sealed and have no verdict yet: when so many wait, none is sealed.
+pub const MAX_BUNDLES_IN_FLIGHT: usize = 64;
+/// How often a bundle's upload is tried.
+pub const MAX_UPLOAD_ATTEMPTS: u32 = 4;
+/// A bundle that is not stored when it is this old is given up.
+pub const UPLOAD_GIVE_UP_MS: u64 = 20_000;
+/// Kafka's `request.timeout.ms`: a client that has waited so long gives up the connection.
+pub const CLIENT_REQUEST_TIMEOUT_MS: u64 = 30_000;
+/// Bytes of records that wait to be written, from the buffer to the verdict.
+pub const MAX_WAITING_BYTES: usize = 256 << 20;
+/// Produce is refused while a store with an end has less room than this, bytes.
+pub const FREE_RESERVE_BYTES: u64 = 128 << 20;
 
 const _: () = assert!(MAX_BATCH_BYTES <= MAX_BUNDLE_BYTES, "each batch fits a bundle");
 const _: () = assert!(DEFAULT_MAX_BATCH_BYTES <= MAX_BATCH_BYTES, "the default is allowed");
@@ -46,3 +60,11 @@ const _: () = assert!(SPARSE_INDEX_INTERVAL_BYTES < MAX_BUNDLE_BYTES, "a full se
 const _: () = assert!(BATCH_PREFIX_BYTES < BATCH_HEADER_BYTES, "the prefix is inside of the header");
 const _: () = assert!(MAX_FETCH_BYTES >= MAX_BATCH_BYTES as usize, "one batch always fits an answer");
 const _: () = assert!(MAX_LOADS_PER_FETCH <= MAX_OBJECTS_AHEAD, "loads are of objects ahead");
+const _: () = assert!(UPLOAD_GIVE_UP_MS < CLIENT_REQUEST_TIMEOUT_MS, "clients hear of a bundle that is given up");
+const _: () = assert!(UPLOAD_WINDOW <= MAX_BUNDLES_IN_FLIGHT, "the whole window can be used");
+const _: () =
+    assert!(MAX_WAITING_BYTES / 2 >= UPLOAD_WINDOW * MAX_BUNDLE_BYTES as usize, "bundles fill beside uploads");
+const _: () = assert!(
+    FREE_RESERVE_BYTES >= 2 * UPLOAD_WINDOW as u64 * MAX_BUNDLE_BYTES as u64,
+    "uploads that the store had not counted when it was asked take half of the reserve at most"
+);

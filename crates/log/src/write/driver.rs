@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -24,9 +25,12 @@ use super::space::Room;
 use super::ticket::{Dropped, Hold, Receipt};
 use super::validate::ValidBatch;
 use crate::ledger::{CommitError, Ledger, Stopped};
-use crate::limits::{MAX_BUNDLE_BATCHES, MAX_BUNDLE_BYTES};
+use crate::limits::{FREE_RESERVE_BYTES, MAX_BUNDLE_BATCHES, MAX_BUNDLE_BYTES, MAX_WAITING_BYTES, UPLOAD_WINDOW};
 use crate::read::Cache;
 use crate::store::{ObjectName, ObjectStore, PutError};
+
+/// How long the store may take to say how much room it has.
+const SPACE_CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the write path is told once.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +47,8 @@ pub struct Settings {
     pub bundle_batches: usize,
     /// Uploads that may run at a time.
     pub upload_window: usize,
-    /// Bytes of records that may wait, from the buffer to the verdict.
+    /// Bytes of records that may wait, from the buffer to the verdict. Beyond it a request is refused, so it should
+    /// be no less than the memory budget of Produce, which makes sockets wait instead.
     pub max_waiting_bytes: usize,
     /// Produce is refused while the store has less room than this, in bytes.
     pub free_reserve: u64,
@@ -109,9 +114,9 @@ impl Settings {
             flush_burst: 4,
             bundle_bytes: MAX_BUNDLE_BYTES as usize,
             bundle_batches: MAX_BUNDLE_BATCHES,
-            upload_window: 8,
-            max_waiting_bytes: 256 << 20,
-            free_reserve: 64 << 20,
+            upload_window: UPLOAD_WINDOW,
+            max_waiting_bytes: MAX_WAITING_BYTES,
+            free_reserve: FREE_RESERVE_BYTES,
         }
     }
 
@@ -336,7 +341,13 @@ impl Driver {
         if self.space_check == SpaceCheck::Idle {
             self.space_check = SpaceCheck::Running;
             let store = Arc::clone(&self.store);
-            self.running.push(async move { Event::Free(store.free_bytes().await) }.boxed());
+            // Nothing is sealed meanwhile, so it must end.
+            let deadline = self.env.clock.now() + SPACE_CHECK_LIMIT;
+            let check = async move {
+                let answer = timeout_at(deadline, store.free_bytes()).await;
+                Event::Free(answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+            };
+            self.running.push(check.boxed());
         }
     }
 

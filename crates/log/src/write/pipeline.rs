@@ -26,16 +26,12 @@ use super::bundle::Bundle;
 use super::metrics::Metrics;
 use super::ticket::Dropped;
 use crate::ledger::CommitError;
+use crate::limits::{MAX_BUNDLES_IN_FLIGHT, MAX_UPLOAD_ATTEMPTS, UPLOAD_GIVE_UP_MS};
 
-/// Bundles that are sealed and have no verdict yet: when so many wait, none is sealed.
-const MAX_BUNDLES: usize = 64;
-/// How often a bundle's upload is tried.
-const MAX_ATTEMPTS: u32 = 4;
 /// The first wait before another try; it doubles each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// No try begins when a bundle is older than this, and one that runs is abandoned: below Kafka's
-/// `request.timeout.ms` (30 s), so that clients hear of it before they give up the connection.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+/// No try begins when a bundle is older than this, and one that runs is abandoned.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(UPLOAD_GIVE_UP_MS);
 
 /// Names a bundle in here: its place in the seal order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +110,7 @@ impl Pipeline {
     /// Whether a bundle that is sealed now can be uploaded at once. If not it had better not be sealed: it would
     /// wait as well, and grow no more.
     pub(crate) fn has_room(&self) -> bool {
-        self.flights.len() < MAX_BUNDLES && self.to_upload() < self.window
+        self.flights.len() < MAX_BUNDLES_IN_FLIGHT && self.to_upload() < self.window
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -284,7 +280,7 @@ impl Pipeline {
             self.flights.remove(at);
             return;
         }
-        if flight.attempts >= MAX_ATTEMPTS || not_before >= flight.deadline {
+        if flight.attempts >= MAX_UPLOAD_ATTEMPTS || not_before >= flight.deadline {
             return self.give_up(at, why);
         }
         self.metrics.retries.add(1);

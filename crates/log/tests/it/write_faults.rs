@@ -35,35 +35,39 @@ async fn an_upload_that_hangs_is_given_up_in_time() {
     assert!(is_appended(&world.submit_one(1, 0, &Batch::new(1)).await));
 }
 
-/// A bundle is given up while later ones are uploaded and others wait to be sealed.
+/// A bundle is given up, by its fourth refusal after 700 ms, while a later one is uploaded and more wait to be sealed.
 #[tokio::test(start_paused = true)]
 async fn giving_up_takes_later_batches_of_the_same_producers_along_and_only_these() {
     let world = World::new(Settings { flushes_per_second: 1, flush_burst: 2, ..settings() });
-    world.store.plan([(5000, PutFault::Full)]);
+    let refused = (0, PutFault::Refused);
+    world.store.plan([refused, (0, PutFault::None), refused, refused, refused]);
     let first = world.submit_one(1, 0, &Batch::new(0).of(1, 0));
     sleep(Span::from_millis(10)).await;
-    let same_bundle = [
+    let uploaded = [
         world.submit_one(1, 0, &Batch::new(1).of(2, 0)),
         world.submit_one(1, 0, &Batch::new(2).of(1, 1)),
         world.submit_one(1, 0, &Batch::new(3).of(2, 1)),
         world.submit_one(1, 0, &Batch::new(4)),
         world.submit_one(1, 1, &Batch::new(5).of(1, 0)),
     ];
-    sleep(Span::from_millis(4985)).await;
-    let buffered = [world.submit_one(1, 0, &Batch::new(6).of(1, 2)), world.submit_one(1, 1, &Batch::new(7).of(1, 1))];
-    assert_eq!(first.await, Written::Dropped(Dropped::StoreFull));
+    sleep(Span::from_millis(590)).await;
+    assert_eq!(world.store.objects.puts(), 1, "the later bundle is stored");
+    let buffered = [
+        world.submit_one(1, 0, &Batch::new(6).of(1, 2)),
+        world.submit_one(1, 1, &Batch::new(7).of(1, 1)),
+        world.submit_one(1, 0, &Batch::new(8).of(2, 2)),
+    ];
+    assert_eq!(first.await, Written::Dropped(Dropped::StoreFailed));
     let along = Written::Dropped(Dropped::Predecessor);
-    let outcomes = join_all(same_bundle).await;
+    let outcomes = join_all(uploaded).await;
     assert_eq!(outcomes[1], along);
-    let others = [0, 2, 3, 4].map(|at| outcomes[at]);
-    assert!(others.iter().all(is_appended), "{others:?}");
-    let second = &world.ledger.commits()[0];
-    let runs: Vec<_> = second.runs.iter().map(|run| (run.partition, run.batches.len())).collect();
+    assert!([0, 2, 3, 4].iter().all(|&at| is_appended(&outcomes[at])), "{outcomes:?}");
+    let runs: Vec<_> = world.ledger.commits()[0].runs.iter().map(|run| (run.partition, run.batches.len())).collect();
     assert_eq!(runs, [(partition(0), 1), (partition(0), 2), (partition(1), 1)], "the run is split");
-    let [gone, next] = buffered;
-    assert_eq!(gone.await, along, "also what was still in the buffer");
-    // The store said "full", so what is not numbered by a lost batch is refused for that reason alone.
-    assert_ne!(next.await, along);
+    assert_eq!(world.writer.metrics().flushes_budget.get(), 2, "the last ones were not sealed yet");
+    let outcomes = join_all(buffered).await;
+    assert_eq!(outcomes[0], along);
+    assert!(is_appended(&outcomes[1]) && is_appended(&outcomes[2]), "{outcomes:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -270,8 +270,8 @@ async fn the_death_of_the_driver_tells_everybody() {
     sleep(Span::from_millis(10)).await;
     let buffered = world.submit_one(1, 0, &Batch::new(1));
     tasks.0.lock().iter().for_each(tokio::task::AbortHandle::abort);
-    assert_eq!(committing.await, Written::Unknown);
-    assert_eq!(buffered.await, Written::Dropped(Dropped::Stopping));
+    let told = tokio::time::timeout(Span::from_secs(1), join_all([committing, buffered])).await;
+    assert_eq!(told, Ok(vec![Written::Unknown, Written::Dropped(Dropped::Stopping)]));
     assert_eq!(world.submit_one(1, 0, &Batch::new(2)).await, Written::Dropped(Dropped::Stopping));
     world.writer.close().await;
 }
