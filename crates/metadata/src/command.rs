@@ -259,7 +259,8 @@ pub enum Refusal {
     #[error("duplicate sequence number")]
     DuplicateSequence,
     /// The entry is not allowed to say this: a session that is not live, an object number outside of
-    /// [low, reserved), a number of the wrong kind, or a malformed command.
+    /// [low, reserved), a number of the wrong kind, a transactional batch (there are no transactions yet), or a
+    /// malformed command.
     #[error("not allowed")]
     NotAllowed,
 }

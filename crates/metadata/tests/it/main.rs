@@ -8,5 +8,6 @@ mod differential;
 mod encoding;
 mod generate;
 mod golden;
+mod reads;
 mod snapshots;
 mod transcript;
