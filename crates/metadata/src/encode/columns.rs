@@ -214,3 +214,7 @@ fn topic_from(message: &proto::CommitBundle, index: u32) -> Result<TopicId, Deco
     let bytes = bytes.and_then(|b| b.try_into().ok()).ok_or(DecodeError::Malformed("no such topic"))?;
     Ok(TopicId(u128::from_be_bytes(bytes)))
 }
+
+#[cfg(test)]
+#[path = "columns_tests.rs"]
+mod tests;

@@ -255,3 +255,7 @@ fn pairs_from(message: Option<&proto::Pairs>) -> Result<Pairs, SnapshotError> {
     let columns = undo_deltas(&message.partitions).zip(undo_deltas(&message.producer_ids));
     Ok(Arc::new(columns.map(|(p, id)| Ok((partition(p)?, id))).collect::<Result<_, SnapshotError>>()?))
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
