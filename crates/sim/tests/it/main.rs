@@ -1,0 +1,10 @@
+//! The simulated outside, and what of the product runs on it alone.
+
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod journal;
+#[cfg(test)]
+mod journal_world;
+#[cfg(test)]
+mod tasks;
