@@ -143,13 +143,13 @@ impl Api {
         let api = APIS.iter().find(|api| api.key == key).ok_or(BadRequest::UnknownKey(key))?;
         debug!(peer = %peer.addr, api = api.name, version, correlation_id, "request");
         let call = Call { version, correlation_id, peer: Arc::clone(peer) };
-        if !api.served.contains(&version) {
-            return unsupported(api, &call);
-        }
         let context = Arc::clone(&self.context);
-        if key == produce::API.key {
+        if key == produce::API.key && api.advertised.contains(&version) {
             let request = body(decoder, version, &mut frame)?;
             return Ok(produce::enter(context, call, request, frame));
+        }
+        if !api.served.contains(&version) {
+            return unsupported(api, &call);
         }
         self.dispatch_in_turn(context, call, (decoder, frame), key)
     }

@@ -1,4 +1,5 @@
-//! Produce (key 0), versions 3–13; 0–2 are advertised and answered UNSUPPORTED_VERSION, as Kafka 4 does (KIP-896).
+//! Produce (key 0), versions 3–13; 0–2 are advertised for old librdkafka (KIP-896) and answered UNSUPPORTED_VERSION
+//! (Kafka 4.3 closes the connection).
 //!
 //! Each partition's batch is validated, enters the write path's buffer in arrival order (that happens before
 //! [`enter`] returns, so that requests of one connection are pipelined), and is answered when it is durable in the
@@ -49,6 +50,10 @@ pub(super) fn enter(
     frame: Frame,
 ) -> BoxFuture<'static, Reply> {
     let acks = request.acks;
+    if !API.served.contains(&call.version) {
+        let words = "record batches come with Produce version 3";
+        return ready(refuse_all(&call, request, ErrorCode::UnsupportedVersion, words)).boxed();
+    }
     if !(-1..=1).contains(&acks) {
         let words = format!("acks={acks} is not allowed: 0, 1 or -1 (all)");
         return ready(refuse_all(&call, request, ErrorCode::InvalidRequiredAcks, &words)).boxed();

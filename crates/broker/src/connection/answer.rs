@@ -138,8 +138,7 @@ impl Writer {
                 Ok(written) => self.out.advance(written.map_err(Cause::Io)?),
                 Err(_elapsed) => {
                     let now = self.server.env.clock.now();
-                    let scarce = self.server.budget.free_bytes() < self.server.budget.total_bytes() / 2;
-                    if scarce || now >= begun + IDLE {
+                    if self.server.answers_are_scarce() || now >= begun + IDLE {
                         return Err(Cause::Unread);
                     }
                     check = now + UNREAD_ANSWER;

@@ -23,11 +23,13 @@ use crate::metrics::Metrics;
 pub struct ConnectionSettings {
     /// Open connections over all listeners; further ones are closed at once.
     pub max_connections: usize,
+    /// The budget of answers, if they have one of their own: what its scarcity costs peers that do not read.
+    pub answers: Option<MemoryBudget>,
 }
 
 impl Default for ConnectionSettings {
     fn default() -> Self {
-        Self { max_connections: MAX_CONNECTIONS }
+        Self { max_connections: MAX_CONNECTIONS, answers: None }
     }
 }
 
@@ -61,6 +63,12 @@ impl Server {
     /// Open connections.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether less than half of the memory that answers are held in is free.
+    pub(super) fn answers_are_scarce(&self) -> bool {
+        let budget = self.settings.answers.as_ref().unwrap_or(&self.budget);
+        budget.free_bytes() < budget.total_bytes() / 2
     }
 
     /// Serves `listener` until `stop` is cancelled: then accepts no more, reads no more, lets requests that were

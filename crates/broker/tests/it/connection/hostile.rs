@@ -202,7 +202,7 @@ async fn answers_before_a_panic_are_written() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_above_the_bound_are_closed_at_once() {
-    let world = World::with(echoing(), 64 << 20, ConnectionSettings { max_connections: 2 });
+    let world = World::with(echoing(), 64 << 20, ConnectionSettings { max_connections: 2, answers: None });
     let mut clients: Vec<Client> = (0..5).map(|_| world.net.connect(64)).collect();
     for client in &mut clients[2..] {
         let mut byte = [0];

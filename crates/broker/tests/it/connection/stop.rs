@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kafscale_broker::connection::Frame;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use crate::pipes::{Handler, World, correlation, echo, echoing, request};
@@ -67,7 +67,11 @@ async fn a_peer_that_goes_on_sending_does_not_hold_up_the_end() {
     world.stop.cancel();
     let begun = Instant::now();
     let (mut from, mut to) = tokio::io::split(client.0);
-    let flood = async { while tokio::io::AsyncWriteExt::write_all(&mut to, &[0; 64]).await.is_ok() {} };
+    let flood = async {
+        while to.write_all(&[0; 64]).await.is_ok() {
+            sleep(Duration::from_millis(1)).await; // else the paused clock would never go on
+        }
+    };
     let read = async {
         let mut rest = Vec::new();
         from.read_to_end(&mut rest).await.unwrap();
