@@ -11,7 +11,8 @@
 
 use std::sync::Arc;
 
-use kafscale_journal::file::{FileJournal, StartError as JournalError};
+use kafscale_journal::Journal;
+use kafscale_journal::file::{FileJournal, Limits as JournalLimits, StartError as JournalError};
 use kafscale_log::read::{Cache, CacheSettings, Reader};
 use kafscale_log::store::{DirectoryStore, ObjectStore};
 use kafscale_log::write::{Settings as WriteSettings, Writer};
@@ -46,6 +47,36 @@ pub struct Outside {
     /// The bound HTTP listener, if there is to be one.
     pub http: Option<Arc<dyn Listen>>,
 }
+
+/// What may be put between a broker and what it stands on. The simulator listens there, plants bugs that its checks
+/// must find, and makes sizes small so that their edges are met often; the product puts nothing there.
+pub trait Between: Send + Sync {
+    /// Between the replica and its journal.
+    fn journal(&self, journal: Arc<dyn Journal>) -> Arc<dyn Journal> {
+        journal
+    }
+    /// Between everybody and the store.
+    fn store(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        store
+    }
+    /// Between the record path and the replica.
+    fn ledger(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        ledger
+    }
+    /// The journal's sizes.
+    fn journal_limits(&self) -> JournalLimits {
+        JournalLimits::default()
+    }
+    /// When snapshots are due.
+    fn snapshots(&self) -> SnapshotSettings {
+        SnapshotSettings::default()
+    }
+}
+
+/// What the product puts there.
+struct Nothing;
+
+impl Between for Nothing {}
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +141,15 @@ struct RecordPath {
 impl Broker {
     /// Starts a broker; returns once it serves.
     pub async fn start(settings: Settings, outside: Outside) -> Result<Self, StartError> {
+        Self::start_between(settings, outside, &Nothing).await
+    }
+
+    /// As [`Broker::start`], with something in between.
+    pub async fn start_between(
+        settings: Settings,
+        outside: Outside,
+        between: &dyn Between,
+    ) -> Result<Self, StartError> {
         let Outside { env, disk, kafka, http } = outside;
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::starting());
@@ -121,9 +161,9 @@ impl Broker {
         }
         let budgets = Budgets::of(settings.memory.budget_bytes);
         let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
-        let store = store(&env, &disk, &data_dir, &metrics);
-        let replica = replica(&settings, &env, (&disk, &*kafka), &data_dir, Arc::clone(&store)).await?;
-        let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets));
+        let store = between.store(store(&env, &disk, &data_dir, &metrics));
+        let replica = replica(&settings, &env, (&disk, &*kafka, between), &data_dir, Arc::clone(&store)).await?;
+        let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
         let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
         let service = Arc::new(Api::new(Arc::new(context)));
@@ -179,27 +219,27 @@ fn store(env: &Env, disk: &Arc<dyn Disk>, data_dir: &DataDir, metrics: &Arc<Metr
 async fn replica(
     settings: &Settings,
     env: &Env,
-    (disk, kafka): (&Arc<dyn Disk>, &dyn Listen),
+    (disk, kafka, between): (&Arc<dyn Disk>, &dyn Listen, &dyn Between),
     data_dir: &DataDir,
     store: Arc<dyn ObjectStore>,
 ) -> Result<Arc<Replica>, StartError> {
     let bound = kafka.local_addr().map_err(StartError::Listener)?;
     let advertised = settings.addresses.advertised(bound);
-    let journal = FileJournal::start(Arc::clone(disk), data_dir.journal(), env.random.u128()).await?;
+    let journal = FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits()).await?;
     let identity = data_dir.identity();
     let parts = Parts {
         env: env.clone(),
         store,
         cluster: identity.cluster,
         incarnation: journal.incarnation(),
-        journal: Arc::new(journal),
+        journal: between.journal(Arc::new(journal)),
         broker: OpenSession {
             broker_id: settings.broker_id,
             identity: identity.directory,
             listeners: vec![Listener { name: LISTENER.to_owned(), host: advertised.host, port: advertised.port }],
             rack: None,
         },
-        snapshots: SnapshotSettings::default(),
+        snapshots: between.snapshots(),
     };
     Ok(Replica::start(parts).await?)
 }
@@ -210,13 +250,13 @@ impl RecordPath {
         env: &Env,
         replica: &Arc<Replica>,
         store: Arc<dyn ObjectStore>,
-        (data_dir, budgets): (&DataDir, &Budgets),
+        (data_dir, budgets, between): (&DataDir, &Budgets, &dyn Between),
     ) -> Self {
         let cluster = data_dir.identity().cluster;
         let half = settings.memory.cache_bytes / 2;
         let sizes = CacheSettings { tail_bytes: half, fetched_bytes: half, concurrent_loads: 4 };
         let cache = Arc::new(Cache::new(cluster, Arc::clone(&store), sizes));
-        let ledger: Arc<dyn Ledger> = Arc::clone(replica) as Arc<dyn Ledger>;
+        let ledger = between.ledger(Arc::clone(replica) as Arc<dyn Ledger>);
         let write =
             WriteSettings { flushes_per_second: settings.flush_per_second, ..WriteSettings::directory(cluster) };
         let writer = Writer::start(env.clone(), store, Arc::clone(&ledger), Arc::clone(&cache), write);

@@ -15,5 +15,5 @@ pub mod limits;
 pub mod metrics;
 mod timed;
 
-pub use broker::{Broker, Outside, StartError};
+pub use broker::{Between, Broker, Outside, StartError};
 pub use ledger::End;
