@@ -60,8 +60,8 @@ fn next_sequence(state: &ProducerState) -> u64 {
 ///
 /// Kafka answers OUT_OF_ORDER_SEQUENCE_NUMBER here; librdkafka then fails for good if it is the oldest batch in
 /// flight, and Java bumps its epoch and sends the records again: twice in the log. Both take
-/// DUPLICATE_SEQUENCE_NUMBER for what it is, a success without an offset. Since that answer ends the matter for the client, it
-/// is given only for what was accepted for sure: within the consecutive sequences of this epoch.
+/// DUPLICATE_SEQUENCE_NUMBER for what it is, a success without an offset. Since that answer ends the matter for the
+/// client, it is given only for what was accepted for sure: within the consecutive sequences of this epoch.
 fn was_seen(state: &ProducerState, first: i32, last: i32) -> bool {
     let back = |sequence: i32| distance(state.last_sequence(), sequence);
     // Summed up, not the distance to the oldest: five huge batches can go around all sequences.
