@@ -177,9 +177,7 @@ impl Reader {
         let mut gathered = Gathered { answer: FetchAnswer::default(), is_cut: false };
         let mut left = 0;
         if most > 0 {
-            let first = surveys.iter().find_map(|s| s.found.as_ref().ok()?.extents.first());
-            let first_bytes = first.map_or(0, |extent| u64::from(extent.bytes));
-            let reservation = self.reserve_answer(most.min(request.max_bytes), first_bytes).await;
+            let reservation = self.reserve_answer(request.max_bytes, &surveys, most).await;
             left = reservation.bytes().min(request.max_bytes);
             gathered.answer.reservation = Some(reservation);
             self.load_ahead(&surveys, left).await;
@@ -209,13 +207,18 @@ impl Reader {
         gathered
     }
 
-    /// Memory for an answer of up to `bytes`; under pressure less, but enough for its first batch, which is sent even
-    /// if it exceeds the client's limits, and lies within `first_extent_bytes`.
-    async fn reserve_answer(&self, bytes: u64, first_extent_bytes: u64) -> Reservation {
-        let one_batch = first_extent_bytes.min(MAX_BATCH_BYTES.into()).min(self.answers.total_bytes());
-        match self.answers.try_reserve(bytes.max(one_batch)) {
+    /// Memory for an answer; under pressure less, but enough for its first batch, which is sent even if it exceeds the
+    /// client's limits, and lies within the first extent.
+    async fn reserve_answer(&self, max_bytes: u64, surveys: &[Survey], most: u64) -> Reservation {
+        let first = surveys.iter().find_map(|s| s.found.as_ref().ok()?.extents.first());
+        let first_batch = first.map_or(0, |extent| u64::from(extent.bytes)).min(MAX_BATCH_BYTES.into());
+        let wanted = (most + first_batch).min(max_bytes.max(first_batch));
+        match self.answers.try_reserve(wanted) {
             Some(reservation) => reservation,
-            None => self.answers.reserve(one_batch).await.expect("no more than the whole budget is asked for"),
+            None => {
+                let least = first_batch.min(self.answers.total_bytes());
+                self.answers.reserve(least).await.expect("no more than the whole budget is asked for")
+            }
         }
     }
 

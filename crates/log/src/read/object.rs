@@ -4,7 +4,8 @@
 //!
 //! Bytes that were written by this broker are sound. Of fetched bytes, a section is sound if its checksum is right;
 //! where it is not, or where the index itself is damaged, each batch is judged by its own CRC when it is read. So
-//! one damaged byte costs one batch of one partition, and not its neighbours.
+//! one damaged byte costs one batch of one partition, and what follows it in its extent, whose offsets can then not
+//! be counted; nothing before it, and no other partition.
 
 use std::ops::Range;
 
@@ -58,7 +59,7 @@ impl CachedObject {
             Ok(header) if (header.cluster, header.object) == (cluster, object) => {}
             Ok(_) => return Err(SegmentError::Malformed(Part::Header)),
             // The batches have checksums of their own: a damaged header or index need not cost them.
-            Err(SegmentError::Checksum(part)) => damage = Some(SegmentError::Checksum(part)),
+            Err(wrong @ (SegmentError::Checksum(_) | SegmentError::NoMagic(_))) => damage = Some(wrong),
             Err(unusable) => return Err(unusable),
         }
         let len = bytes.len() as u64;

@@ -43,7 +43,14 @@ const NO_RECORD: FoundOffset = FoundOffset { offset: -1, timestamp: -1 };
 enum Step {
     Found(FoundOffset),
     /// Look into this extent, at records from the offset on.
-    Look(Extent, i64),
+    Look(Extent, i64, Wanted),
+}
+
+/// What is looked for in an extent.
+#[derive(Clone, Copy)]
+enum Wanted {
+    AtTime(i64),
+    Newest,
 }
 
 impl Reader {
@@ -68,9 +75,9 @@ impl Reader {
                 let partition = state.partition(partition).ok_or(FetchError::UnknownTopicOrPartition)?;
                 next_step(partition, spec, from)
             };
-            let (extent, first) = match step {
+            let (extent, first, wanted) = match step {
                 Step::Found(found) => return Ok(found),
-                Step::Look(extent, first) => (extent, first),
+                Step::Look(extent, first, wanted) => (extent, first, wanted),
             };
             let object = match self.cache.object(extent.object(), Patience::WaitForRoom).await {
                 Ok(object) => object,
@@ -84,10 +91,9 @@ impl Reader {
                     return Err(FetchError::StoreFailed);
                 }
             };
-            let record = match spec {
-                OffsetSpec::AtTime(time) => batches::first_at_or_after(&object, &extent, first, time),
-                OffsetSpec::MaxTimestamp => batches::with_max_timestamp(&object, &extent, first),
-                OffsetSpec::Earliest | OffsetSpec::Latest => unreachable!("no record is looked at for these"),
+            let record = match wanted {
+                Wanted::AtTime(time) => batches::first_at_or_after(&object, &extent, first, time),
+                Wanted::Newest => batches::with_max_timestamp(&object, &extent, first),
             };
             match record {
                 Ok(Some((offset, timestamp))) => return Ok(FoundOffset { offset, timestamp }),
@@ -103,17 +109,19 @@ impl Reader {
 
 /// Decides, from the state, what comes next; extents before `from` were looked into in vain.
 fn next_step(partition: &Partition, spec: OffsetSpec, from: i64) -> Step {
-    let log_start = partition.log_start();
+    let (extents, log_start) = (partition.extents(), partition.log_start());
     let first = from.max(log_start);
-    let extent = match spec {
+    let is_first_look = from == i64::MIN;
+    let (extent, wanted) = match spec {
         OffsetSpec::Earliest => return Step::Found(FoundOffset { offset: log_start, timestamp: -1 }),
         OffsetSpec::Latest => {
             return Step::Found(FoundOffset { offset: partition.high_watermark(), timestamp: -1 });
         }
-        OffsetSpec::AtTime(time) if from == i64::MIN => partition.extents().first_with_timestamp(time),
-        OffsetSpec::AtTime(time) => partition.extents().from(first).find(|e| e.max_timestamp >= time),
-        OffsetSpec::MaxTimestamp if from == i64::MIN => partition.extents().with_max_timestamp(),
-        OffsetSpec::MaxTimestamp => None,
+        OffsetSpec::AtTime(time) if is_first_look => (extents.first_with_timestamp(time), Wanted::AtTime(time)),
+        OffsetSpec::AtTime(time) => {
+            (extents.from(first).find(|extent| extent.max_timestamp >= time), Wanted::AtTime(time))
+        }
+        OffsetSpec::MaxTimestamp => (extents.with_max_timestamp().filter(|_| is_first_look), Wanted::Newest),
     };
-    extent.map_or(Step::Found(NO_RECORD), |extent| Step::Look(*extent, first))
+    extent.map_or(Step::Found(NO_RECORD), |extent| Step::Look(*extent, first, wanted))
 }

@@ -38,7 +38,8 @@
 //! index is in the object, so that one PUT stores both and no half-written pair exists; it is last, so that a
 //! reader needs the object's tail alone; and the sections begin at 40, so that records are never moved.
 //!
-//! A section is followed at once by the next one, and the last by the footer.
+//! A section is followed at once by the next one, and the last by the footer. The header keeps its length, its
+//! version and its CRC where they are in every later format, so that a newer object is told from a damaged one.
 
 mod assemble;
 mod footer;

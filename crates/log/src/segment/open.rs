@@ -30,12 +30,13 @@ impl Header {
         let Some(mut fields) = signed.strip_prefix(&MAGIC) else {
             return Err(SegmentError::NoMagic(Part::Header));
         };
+        // Before the version: a damaged version is damage, and not a newer release's object.
+        if crc32c(signed) != crc.get_u32() {
+            return Err(SegmentError::Checksum(Part::Header));
+        }
         let version = fields.get_u16();
         if version > FORMAT_VERSION {
             return Err(SegmentError::NewerFormat { version });
-        }
-        if crc32c(signed) != crc.get_u32() {
-            return Err(SegmentError::Checksum(Part::Header));
         }
         if version == 0 || fields.get_u16() != u16::from(KIND_BUNDLE) << 8 {
             return Err(SegmentError::Malformed(Part::Header));

@@ -117,7 +117,7 @@ mod tests {
         let object = ObjectId { nonce: 0xabc, number: 42 };
         assert_eq!(
             ObjectName::bundle(7, object).to_string(),
-            "00000000000000000000000000000007/bundle/0a/0000000000000abc-42"
+            "00000000000000000000000000000007/bundle/9e/0000000000000abc-42"
         );
         assert_eq!(
             ObjectName::snapshot(7, 9, 1234, object).to_string(),

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod directory;
+mod reading;
 mod segment;
+mod waiting;
+mod world;
 mod write_faults;
 mod write_path;
 mod write_validate;

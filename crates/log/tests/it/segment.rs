@@ -173,6 +173,8 @@ fn a_tail_too_short_says_how_much_is_needed() {
 fn a_newer_format_is_refused_by_its_number() {
     let mut bytes = assemble(CLUSTER, ObjectId { nonce: 1, number: 1 }, vec![]).slices.concat();
     bytes[5] = 2;
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[..36]) as u32;
+    bytes[36..40].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(open(&Bytes::from(bytes.clone())).unwrap_err(), SegmentError::NewerFormat { version: 2 });
     bytes[0] = b'X';
     assert_eq!(open(&Bytes::from(bytes)).unwrap_err(), SegmentError::NoMagic(Part::Header));
