@@ -6,15 +6,19 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 
 from .dataset import Entry
 
+# Only what makes librdkafka unusable: servers come and go here.
+QUIET = 2
+
 
 def producer(server, **settings):
-    config = {"bootstrap.servers": server.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+    config = {"bootstrap.servers": server.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "log_level": QUIET}
     return Producer(config | dotted(settings))
 
 
 def consumer(server, **settings):
     config = {
         "bootstrap.servers": server.bootstrap,
+        "log_level": QUIET,
         # librdkafka wants a name here, also where no group is ever joined and nothing is committed.
         "group.id": "no-group",
         "enable.auto.commit": False,
