@@ -1,0 +1,265 @@
+//! A consumer with partitions assigned by hand: long polls from an offset on, as Kafka's `Fetcher` does without fetch
+//! sessions. Remembers each record it sees; what no correct broker can answer is an oddity at once: gaps, records
+//! above the high watermark, a position that is out of range although nothing is ever deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result as Judged, anyhow, ensure};
+use kafscale_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use kafscale_wire::{ErrorCode, Request, Uuid};
+use tokio::time::{Duration, sleep};
+
+use super::Shared;
+use super::batch::decode_all;
+use super::link::{Link, Lost};
+use super::lookup::{Bound, PATIENCE, ends, topics};
+use crate::rng::Rng;
+
+/// The first version of Fetch that names topics by id.
+const BY_ID_FROM: i16 = 13;
+
+/// What a consumer does.
+#[derive(Debug, Clone)]
+pub struct ConsumerPlan {
+    /// Its number in the world.
+    pub number: usize,
+    /// The topics it reads; `None`: all there are.
+    pub topics: Option<Vec<String>>,
+    /// The version of Fetch.
+    pub version: i16,
+    /// How long a fetch waits.
+    pub max_wait_ms: i32,
+    /// For how many bytes it waits.
+    pub min_bytes: i32,
+    /// The most bytes of an answer.
+    pub max_bytes: i32,
+    /// The most bytes of one partition.
+    pub partition_max_bytes: i32,
+    /// Begins at the end and not at the beginning.
+    pub from_latest: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    topic: Uuid,
+    next: i64,
+    high_watermark: i64,
+}
+
+struct Consumer {
+    shared: Arc<Shared>,
+    plan: ConsumerPlan,
+    name: String,
+    link: Option<Link>,
+    places: BTreeMap<(String, u32), Place>,
+    stale: bool,
+    /// Out of range at this topic: an oddity, unless it turns out to be another topic by now.
+    out_of_range: Vec<((String, u32), Place)>,
+    /// In the quiet phase: up to where it has to read.
+    goal: Option<BTreeMap<(String, u32), i64>>,
+}
+
+/// Runs a consumer until the quiet phase has come and it has read all there is.
+pub async fn run(shared: Arc<Shared>, plan: ConsumerPlan, mut rng: Rng) {
+    let name = format!("r{}", plan.number);
+    let places = BTreeMap::new();
+    let mut consumer =
+        Consumer { shared, plan, name, link: None, places, stale: true, out_of_range: Vec::new(), goal: None };
+    while !consumer.is_done() {
+        if consumer.turn().await == Err(Lost) {
+            consumer.link = None;
+            sleep(Duration::from_millis(rng.within(50..400))).await;
+        }
+    }
+}
+
+impl Consumer {
+    fn is_done(&self) -> bool {
+        self.goal.as_ref().is_some_and(|goal| {
+            goal.iter().all(|(partition, end)| self.places.get(partition).is_some_and(|place| place.next >= *end))
+        })
+    }
+
+    async fn turn(&mut self) -> Result<(), Lost> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => Link::connect(&self.shared, &self.name).await?,
+        };
+        if self.stale || (self.shared.is_quiet() && self.goal.is_none()) {
+            self.look(&mut link).await?;
+        }
+        if self.places.is_empty() {
+            sleep(Duration::from_millis(200)).await;
+            self.stale = true;
+        } else {
+            self.fetch(&mut link).await?;
+        }
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Learns the topics, and where to begin in those that are new.
+    async fn look(&mut self, link: &mut Link) -> Result<(), Lost> {
+        let was_quiet = self.shared.is_quiet();
+        let found = topics(&self.shared, link, self.plan.topics.as_deref(), false).await?;
+        self.judge_out_of_range(&found);
+        self.places.retain(|(name, _), place| found.iter().any(|topic| topic.name == *name && topic.id == place.topic));
+        let mut goal = BTreeMap::new();
+        for topic in &found {
+            let known = self.places.contains_key(&(topic.name.clone(), 0));
+            let latest = if was_quiet || (self.plan.from_latest && !known) {
+                ends(&self.shared, link, &topic.name, topic.partitions, Bound::Latest).await?
+            } else {
+                Vec::new()
+            };
+            let starts = match (known, self.plan.from_latest) {
+                (true, _) => Vec::new(),
+                (false, true) => latest.clone(),
+                (false, false) => ends(&self.shared, link, &topic.name, topic.partitions, Bound::Earliest).await?,
+            };
+            for (index, next) in (0..).zip(starts) {
+                let Some(next) = next else { return Err(Lost) };
+                let place = Place { topic: topic.id, next, high_watermark: 0 };
+                self.places.insert((topic.name.clone(), index), place);
+            }
+            for (index, end) in (0..).zip(latest) {
+                goal.extend(end.map(|end| ((topic.name.clone(), index), end)));
+            }
+        }
+        self.stale = false;
+        if was_quiet {
+            self.goal = Some(goal);
+        }
+        Ok(())
+    }
+
+    fn judge_out_of_range(&mut self, found: &[super::lookup::Found]) {
+        for ((name, partition), place) in std::mem::take(&mut self.out_of_range) {
+            if found.iter().any(|topic| topic.name == name && topic.id == place.topic) {
+                let what = anyhow!("{}: offset {} of {name}-{partition} is out of range", self.name, place.next);
+                self.shared.history.lock().odd("reads", &what);
+            }
+        }
+    }
+
+    async fn fetch(&mut self, link: &mut Link) -> Result<(), Lost> {
+        let request = self.request();
+        let patience = PATIENCE + Duration::from_millis(u64::try_from(self.plan.max_wait_ms).unwrap_or(0));
+        let response = link.call(self.plan.version, &request, patience).await?;
+        self.shared.history.lock().answered(FetchRequest::KEY, response.error_code);
+        if !self.take(&response) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> FetchRequest {
+        let by_id = self.plan.version >= BY_ID_FROM;
+        let mut topics: BTreeMap<&str, FetchTopic> = BTreeMap::new();
+        for ((name, index), place) in &self.places {
+            let topic = topics.entry(name).or_default();
+            if by_id {
+                topic.topic_id = place.topic;
+            } else {
+                topic.topic = name.as_str().into();
+            }
+            topic.partitions.push(FetchPartition {
+                partition: i32::try_from(*index).expect("a small index"),
+                fetch_offset: place.next,
+                partition_max_bytes: self.plan.partition_max_bytes,
+                ..Default::default()
+            });
+        }
+        FetchRequest {
+            max_wait_ms: self.plan.max_wait_ms,
+            min_bytes: self.plan.min_bytes,
+            max_bytes: self.plan.max_bytes,
+            session_epoch: -1,
+            topics: topics.into_values().collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Takes an answer; false if some partition failed, so that the next request comes after a pause.
+    fn take(&mut self, response: &FetchResponse) -> bool {
+        let by_id = self.plan.version >= BY_ID_FROM;
+        let mut fine = true;
+        for topic in &response.responses {
+            for part in &topic.partitions {
+                let index = u32::try_from(part.partition_index).unwrap_or(u32::MAX);
+                let this = |(name, place): (&(String, u32), &Place)| {
+                    let same = if by_id { place.topic == topic.topic_id } else { topic.topic == name.0.as_str() };
+                    (same && name.1 == index).then(|| name.clone())
+                };
+                let Some(partition) = self.places.iter().find_map(this) else {
+                    let what = anyhow!("{} is answered for a partition that it did not ask", self.name);
+                    self.shared.history.lock().odd("answers", &what);
+                    continue;
+                };
+                fine &= self.take_partition(partition, part);
+            }
+        }
+        fine
+    }
+
+    fn take_partition(&mut self, partition: (String, u32), part: &PartitionData) -> bool {
+        self.shared.history.lock().answered(FetchRequest::KEY, part.error_code);
+        match ErrorCode::from(part.error_code) {
+            ErrorCode::None => {
+                if let Err(what) = self.read(&partition, part) {
+                    let what = what.context(format!("{} reads {}-{}", self.name, partition.0, partition.1));
+                    self.shared.history.lock().odd("reads", &what);
+                }
+                return true;
+            }
+            ErrorCode::OffsetOutOfRange => {
+                if let Some(place) = self.places.get(&partition) {
+                    self.out_of_range.push((partition, *place));
+                }
+                self.stale = true;
+            }
+            ErrorCode::CorruptMessage => {
+                let what = anyhow!("{}: {}-{} is damaged", self.name, partition.0, partition.1);
+                self.shared.history.lock().odd("reads", &what);
+            }
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::InconsistentTopicId => {
+                self.stale = true;
+                self.goal = None;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Takes a partition's records. The error is what a correct broker cannot have answered.
+    fn read(&mut self, partition: &(String, u32), part: &PartitionData) -> Judged<()> {
+        let by_id = self.plan.version >= BY_ID_FROM;
+        let Some(place) = self.places.get_mut(partition) else { return Ok(()) };
+        let id = if by_id { place.topic.0 } else { 0 };
+        let batches = decode_all(part.records.to_bytes())?;
+        let mut history = self.shared.history.lock();
+        let mut next = place.next;
+        for batch in batches {
+            let base = batch.base_offset;
+            let first = next == place.next;
+            ensure!(base == next || (first && base < next), "a batch at {base} follows where {next} is next");
+            for (offset, record) in (base..).zip(batch.ids) {
+                if offset >= next {
+                    history.see((partition.0.clone(), id, partition.1, offset), record);
+                    next = offset + 1;
+                }
+            }
+        }
+        ensure!(next <= part.high_watermark.max(place.next), "records up to {next}, and the high watermark is {}", part.high_watermark);
+        if by_id {
+            let before = std::mem::replace(&mut place.high_watermark, part.high_watermark);
+            ensure!(part.high_watermark >= before, "the high watermark went from {before} to {}", part.high_watermark);
+        }
+        if next > place.next {
+            history.note(format_args!("{} reads {}-{} {}..{next}", self.name, partition.0, partition.1, place.next));
+        }
+        place.next = next;
+        Ok(())
+    }
+}

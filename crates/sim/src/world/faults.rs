@@ -1,0 +1,125 @@
+//! Faults: how each is done to the world, and how all of them are undone.
+
+use std::io;
+use std::path::Path;
+
+use kafscale_ports::spawn::TokioSpawn;
+use kafscale_ports::{Disk, Spawn};
+use tokio::time::{Duration, sleep};
+
+use super::life::Stage;
+use super::{DATA_DIR, World, clock_now};
+use crate::clients::Phase;
+use crate::disk::{Effect, Op, Rule};
+use crate::plant::Bug;
+use crate::scenario::Fault;
+
+/// How long the world may take to be calm after the last fault.
+const CALM: Duration = Duration::from_secs(3);
+
+impl World<'_> {
+    /// Lets a fault happen.
+    pub(super) async fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::CrashAtOperation { after, power } => {
+                let Some(life) = &mut self.life else { return };
+                life.power = power;
+                self.armed = Some(fault);
+                self.disk.crash_at(self.disk.ops() + after);
+                return;
+            }
+            Fault::CrashAtPoll { power } => {
+                self.happen(fault.name());
+                return self.crash(power);
+            }
+            Fault::Cut(how) => self.net.cut(how),
+            Fault::Stop { patience_ms } => {
+                let kill_at = clock_now(self.clock) + Duration::from_millis(patience_ms);
+                if let Some(life) = self.life.as_mut().filter(|life| life.stage == Stage::Serving) {
+                    life.stop(kill_at);
+                }
+            }
+            Fault::Pause { ms } => self.pause(ms),
+            Fault::Full { ms, left_bytes } => self.fill(ms, left_bytes).await,
+            Fault::Slow { ms } => self.slow(ms),
+            Fault::FailWrites { times } => self.fail(Op::Write, DATA_DIR, times, io::ErrorKind::Other),
+            Fault::FailReads { times } => self.fail(Op::Read, "/bundle/", times, io::ErrorKind::Other),
+            Fault::FailSync => self.fail(Op::Sync, DATA_DIR, 1, io::ErrorKind::Other),
+            Fault::FailDirectorySync => self.fail(Op::SyncDir, DATA_DIR, 1, io::ErrorKind::Other),
+        }
+        self.happen(fault.name());
+    }
+
+    fn fail(&mut self, op: Op, path: &str, times: u64, kind: io::ErrorKind) {
+        if let Some(life) = &mut self.life {
+            life.wounded |= matches!(op, Op::Sync | Op::SyncDir);
+        }
+        let skip = self.rng.within(0..10);
+        self.disk.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
+    }
+
+    fn pause(&mut self, ms: u64) {
+        let Some(life) = &self.life else { return };
+        life.gate.pause();
+        let gate = life.gate.clone();
+        after(ms, move || gate.resume());
+    }
+
+    async fn fill(&mut self, ms: u64, left_bytes: u64) {
+        // A world in which the disk is frozen has no room for this question.
+        if self.armed.is_some() {
+            return;
+        }
+        let Ok(free) = self.disk.free_bytes(Path::new(DATA_DIR)).await else { return };
+        let disk = self.disk.clone();
+        disk.set_capacity(u64::MAX - free + left_bytes);
+        after(ms, move || disk.set_capacity(u64::MAX));
+    }
+
+    fn slow(&mut self, ms: u64) {
+        let (disk, (least, most)) = (self.disk.clone(), self.scenario.disk_us);
+        disk.set_latency_us(20_000, 500_000);
+        after(ms, move || disk.set_latency_us(least, most));
+    }
+
+    /// Undoes all faults and waits until a broker serves. A life with a failed fsync behind it is restarted: it may
+    /// refuse what lies in a directory of which nobody knows what is durable.
+    pub(super) async fn heal(&mut self) {
+        self.drain_disk();
+        self.trace.line(format_args!("all faults are healed"));
+        self.shared.phase.send_replace(Phase::Healing);
+        self.disk.heal();
+        self.disk.crash_at(u64::MAX);
+        self.armed = None;
+        self.disk.set_latency_us(self.scenario.disk_us.0, self.scenario.disk_us.1);
+        self.bug.and_then(Bug::rule).into_iter().for_each(|rule| self.disk.add(rule));
+        self.net.heal();
+        let kill_at = clock_now(self.clock) + CALM;
+        if let Some(life) = &mut self.life {
+            life.gate.resume();
+            match life.stage {
+                Stage::Stopping => life.kill_at = Some(life.kill_at.map_or(kill_at, |at| at.min(kill_at))),
+                Stage::Serving if life.wounded => life.stop(kill_at),
+                Stage::Starting if life.wounded => self.crash(false),
+                Stage::Serving | Stage::Starting => {}
+            }
+        }
+        self.live_for(CALM).await;
+        for _ in 0..30 {
+            if self.life.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
+                return;
+            }
+            self.live_for(Duration::from_secs(1)).await;
+        }
+        self.break_rule("start", "no broker serves half a minute after all faults".to_owned());
+    }
+}
+
+/// Does something later, whatever happens until then.
+fn after(ms: u64, then: impl FnOnce() + Send + 'static) {
+    let later = async move {
+        sleep(Duration::from_millis(ms)).await;
+        then();
+    };
+    TokioSpawn.spawn("end of a fault", Box::pin(later));
+}
