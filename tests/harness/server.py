@@ -150,12 +150,10 @@ def status_bytes(pid, field):
 class Kafscale(Server):
     kind = "kafscale"
 
-    def __init__(self, directory, *arguments, port=None):
+    def __init__(self, directory, *arguments):
         super().__init__(directory, self.kind)
         self.http_port = free_port()
-        self.arguments = arguments
-        # The tests say what they want by flags; a developer's own settings must not leak in.
-        self.extra_environment = {}
+        self.arguments = [str(a) for a in arguments]
 
     @staticmethod
     def binary():
@@ -166,8 +164,8 @@ class Kafscale(Server):
         return [str(self.binary()), "broker", "--data-dir", str(self.data), *ports, *self.arguments]
 
     def environment(self):
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("KAFSCALE_")}
-        return kept | self.extra_environment
+        # The tests say what they want by flags; a developer's own settings must not leak in.
+        return {key: value for key, value in os.environ.items() if not key.startswith("KAFSCALE_")}
 
     def is_ready(self):
         return super().is_ready() and self.http("/readyz") is not None
