@@ -225,7 +225,9 @@ async fn replica(
 ) -> Result<Arc<Replica>, StartError> {
     let bound = kafka.local_addr().map_err(StartError::Listener)?;
     let advertised = settings.addresses.advertised(bound);
-    let journal = FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits()).await?;
+    let journal =
+        FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits())
+            .await?;
     let identity = data_dir.identity();
     let parts = Parts {
         env: env.clone(),

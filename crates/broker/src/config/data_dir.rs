@@ -207,10 +207,14 @@ async fn sync(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
 
 async fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskLock>, DataDirError> {
     let file = path.join(LOCK);
-    disk.lock(&file).await.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => DataDirError::InUse { path: path.to_owned() },
-        io::ErrorKind::NotADirectory => DataDirError::NotADirectory { path: path.to_owned() },
-        _ => unusable("write", &file)(error),
+    disk.lock(&file).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            DataDirError::InUse { path: path.to_owned() }
+        } else if error.kind() == io::ErrorKind::NotADirectory {
+            DataDirError::NotADirectory { path: path.to_owned() }
+        } else {
+            unusable("write", &file)(error)
+        }
     })
 }
 

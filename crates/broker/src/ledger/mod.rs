@@ -153,6 +153,13 @@ impl Replica {
     }
 }
 
+/// What to say of a journal that ends before what was already applied.
+fn went_back(end: u64, applied: u64) -> String {
+    format!(
+        "the journal went back in time: it ends at entry {end}, and entry {applied} was applied; run `kafscale recover`"
+    )
+}
+
 #[async_trait]
 impl Ledger for Replica {
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -207,6 +214,11 @@ impl Replica {
     async fn reach_end(&self) -> Result<(), Stopped> {
         let end = self.journal.end().await.map_err(|_failed| Stopped)?;
         let mut progress = self.progress.subscribe();
+        let applied = progress.borrow().ordinal;
+        if end.ordinal < applied {
+            self.finish(End::Failed(went_back(end.ordinal, applied)));
+            return Err(Stopped);
+        }
         let mut over = self.end.subscribe();
         tokio::select! {
             biased;

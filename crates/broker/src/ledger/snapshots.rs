@@ -117,7 +117,7 @@ impl Snapshots {
         let SnapshotSettings { every_entries, every_bytes } = self.settings;
         // An error means that the replica is gone, and this task with it.
         let _gone =
-            progress.wait_for(|now| now.ordinal >= ordinal + every_entries || now.bytes >= bytes + every_bytes).await;
+            progress.wait_for(|now| now.ordinal - ordinal >= every_entries || now.bytes - bytes >= every_bytes).await;
     }
 
     async fn take(&self) -> Result<SnapshotRef, String> {

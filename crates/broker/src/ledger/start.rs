@@ -1,8 +1,11 @@
 //! How a replica starts: pointer → snapshot → tail → opening of the session → the fold passes the opening. Nothing is
 //! served before that.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use kafscale_journal::{Identity, Journal, OpenError, ReadError};
 use kafscale_log::read::Waiters;
 use kafscale_log::store::ObjectStore;
@@ -18,7 +21,7 @@ use super::committer::Committer;
 use super::numbers::Numbers;
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Progress, Replica, expiry, follower};
+use super::{End, Progress, Replica, expiry, follower, went_back};
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
 const MAX_PROPOSALS: usize = 4096;
@@ -102,12 +105,25 @@ impl Replica {
         });
         let snapshots = Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, newest };
         let committer = Committer::new(Arc::clone(&replica), queue);
-        parts.env.tasks.spawn("follower", Box::pin(follower::run(Arc::clone(&replica))));
-        parts.env.tasks.spawn("committer", Box::pin(committer.run()));
-        parts.env.tasks.spawn("snapshots", Box::pin(snapshots.run()));
-        parts.env.tasks.spawn("producer expiry", Box::pin(expiry::run(Arc::clone(&replica))));
+        replica.spawn("follower", follower::run(Arc::clone(&replica)));
+        replica.spawn("committer", committer.run());
+        replica.spawn("snapshots", snapshots.run());
+        replica.spawn("producer expiry", expiry::run(Arc::clone(&replica)));
         replica.passed(opened.ordinal).await?;
         Ok(replica)
+    }
+
+    /// Starts a task without which the broker cannot go on: if it panics, the broker ends. A broker that goes on
+    /// without its follower, or without snapshots, would be found out much later.
+    fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let replica = Arc::clone(self);
+        let guarded = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                replica
+                    .finish(End::Failed(format!("the broker's task '{name}' panicked; its last words are in the log")));
+            }
+        };
+        self.env.tasks.spawn(name, Box::pin(guarded));
     }
 
     async fn passed(&self, ordinal: u64) -> Result<(), LoadError> {
@@ -138,6 +154,9 @@ async fn load(journal: &dyn Journal, shelf: &Shelf) -> Result<Loaded, LoadError>
         None => (State::new(), None),
     };
     let end = journal.end().await?;
+    if end.ordinal < state.ordinal() {
+        return Err(LoadError::Journal(went_back(end.ordinal, state.ordinal())));
+    }
     let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(LoadError::Journal)?;
     Ok(Loaded { state, newest, tail_bytes })
 }

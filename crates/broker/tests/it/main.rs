@@ -3,4 +3,5 @@
 mod connection;
 mod data_dir;
 mod http;
+mod ledger;
 mod pipes;
