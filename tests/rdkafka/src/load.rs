@@ -1,6 +1,6 @@
 //! The load of the benchmarks: as little work for each record as librdkafka allows, one line of JSON at the end.
 //!
-//!     load produce BOOTSTRAP TOPIC RECORD_BYTES SECONDS [setting=value ...]   as fast as it goes
+//!     load produce BOOTSTRAP TOPIC RECORD_BYTES RECORDS [setting=value ...]   as fast as it goes
 //!     load consume BOOTSTRAP TOPIC [setting=value ...]                        everything that is there, once
 //!     load latency BOOTSTRAP TOPIC RECORDS_PER_SECOND SECONDS [setting=value ...]
 
@@ -17,8 +17,8 @@ use crate::{PATIENCE, assign_from_beginning, config, consumer};
 
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     match words {
-        ["produce", bootstrap, topic, bytes, seconds, settings @ ..] => {
-            produce(&config(bootstrap, settings)?, topic, bytes.parse()?, seconds.parse()?)
+        ["produce", bootstrap, topic, bytes, records, settings @ ..] => {
+            produce(&config(bootstrap, settings)?, topic, bytes.parse()?, records.parse()?)
         }
         ["consume", bootstrap, topic, settings @ ..] => consume(&config(bootstrap, settings)?, topic),
         ["latency", bootstrap, topic, rate, seconds, settings @ ..] => {
@@ -62,27 +62,19 @@ impl ProducerContext for Tally {
     }
 }
 
-fn produce(config: &ClientConfig, topic: &str, bytes: usize, seconds: u64) -> Result<()> {
+fn produce(config: &ClientConfig, topic: &str, bytes: usize, records: usize) -> Result<()> {
     let producer: BaseProducer<Tally> = config.create_with_context(Tally::new(false))?;
     let pool = noise(bytes + 4096);
     let began = producer.context().began;
-    let until = began + Duration::from_secs(seconds);
-    let mut records = 0_u64;
-    while Instant::now() < until {
-        for start in 0..64 {
-            let value = &pool[start * 64..start * 64 + bytes];
-            crate::send(&producer, BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, 0).payload(value))?;
-            records += 1;
-        }
+    for number in 0..records {
+        let start = number % 64 * 64;
+        let value = &pool[start..start + bytes];
+        crate::send(&producer, BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, 0).payload(value))?;
     }
     producer.flush(2 * PATIENCE)?;
-    finish(&producer, records, records * bytes as u64, began)
-}
-
-fn finish(producer: &BaseProducer<Tally>, records: u64, bytes: u64, began: Instant) -> Result<()> {
     let failed = *producer.context().failed.lock().expect("no reporter panics");
     ensure!(failed == 0, "{failed} of {records} records failed");
-    print(records, bytes, began);
+    print(records as u64, (records * bytes) as u64, began);
     Ok(())
 }
 
