@@ -67,6 +67,10 @@ impl Serving {
         metrics.memory.budget_bytes.set(signed(self.budgets.total_bytes()));
         metrics.memory.used_bytes.set(signed(self.budgets.used_bytes()));
         metrics.journal.ordinal.set(signed(self.replica.progress().borrow().ordinal));
+        let written = self.writer.metrics();
+        metrics.data.flushed("full", written.flushes_full.get());
+        metrics.data.flushed("budget", written.flushes_budget.get());
+        metrics.data.flushed("closing", written.flushes_closing.get());
         let read = self.cache.counters();
         mirror(&metrics.data.cache_hits, read.hits.load(Ordering::Relaxed));
         mirror(&metrics.data.cache_misses, read.loads.load(Ordering::Relaxed));

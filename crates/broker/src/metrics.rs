@@ -228,9 +228,9 @@ impl DataMetrics {
         }
     }
 
-    /// Counts a sealed bundle.
-    pub fn flushed(&self, cause: &'static str) {
-        self.flushes.get_or_create(&CauseLabel { cause }).inc();
+    /// Sets how many bundles were sealed for a cause; the write path counts them.
+    pub fn flushed(&self, cause: &'static str, total: u64) {
+        mirror(&self.flushes.get_or_create(&CauseLabel { cause }), total);
     }
 
     /// Records the time one object took to be stored.

@@ -29,7 +29,6 @@ fn response(error: ErrorCode) -> ApiVersionsResponse {
         api_key: api.key,
         min_version: *api.advertised.start(),
         max_version: *api.advertised.end(),
-        ..ApiVersion::default()
     });
     ApiVersionsResponse { error_code: error.code(), api_keys: api_keys.collect(), ..Default::default() }
 }

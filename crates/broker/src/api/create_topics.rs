@@ -54,18 +54,18 @@ async fn create(context: &Context, topic: &CreatableTopic, validate_only: bool) 
 }
 
 fn explain(error: ErrorCode, name: &str) -> Refused {
-    let words = match error {
-        ErrorCode::TopicAlreadyExists => format!("topic '{name}' exists already"),
-        ErrorCode::InvalidTopicException => format!(
-            "topic name '{name}' is not allowed: 1 to {} of the characters a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'",
-            limits::TOPIC_NAME_BYTES
-        ),
-        ErrorCode::PolicyViolation => format!(
-            "topic '{name}' would exceed the cluster's limit of {} topics or {} partitions",
-            limits::TOPICS,
-            limits::PARTITIONS
-        ),
-        other => format!("topic '{name}' was not created: {other}"),
+    let words = if error == ErrorCode::TopicAlreadyExists {
+        format!("topic '{name}' exists already")
+    } else if error == ErrorCode::InvalidTopicException {
+        let most = limits::TOPIC_NAME_BYTES;
+        format!(
+            "topic name '{name}' is not allowed: 1 to {most} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'"
+        )
+    } else if error == ErrorCode::PolicyViolation {
+        let (topics, partitions) = (limits::TOPICS, limits::PARTITIONS);
+        format!("topic '{name}' would exceed the cluster's limit of {topics} topics or {partitions} partitions")
+    } else {
+        format!("topic '{name}' was not created: {error}")
     };
     (error, words)
 }

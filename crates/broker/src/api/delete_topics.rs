@@ -27,7 +27,6 @@ pub(super) async fn handle(context: &Context, call: &Call, request: DeleteTopics
             topic_id: topic.topic_id,
             error_code: error.code(),
             error_message: (error != ErrorCode::None).then(|| Text::from(error.name())),
-            ..Default::default()
         });
     }
     DeleteTopicsResponse { responses, ..Default::default() }
@@ -43,7 +42,7 @@ async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<DeleteTop
     let name = context.replica.state().topic(topic).map(|t| Text::from(t.name()));
     let outcome = context.replica.propose(Command::DeleteTopic { topic }).await.map_err(errors::commit)?;
     match outcome {
-        Outcome::Done => Ok(DeleteTopicState { name, topic_id: Uuid(topic.0), ..Default::default() }),
+        Outcome::Done => Ok(DeleteTopicState { name, topic_id: Uuid(topic.0) }),
         Outcome::Refused(refusal) => Err(errors::refusal(refusal)),
         Outcome::Bundle(_) | Outcome::ProducerIds { .. } => Err(ErrorCode::UnknownServerError),
     }

@@ -94,7 +94,6 @@ fn respond(topics: Vec<FetchTopic>, slots: Vec<Vec<Slot>>, found: Vec<Found>) ->
         partitions: topic.partitions.iter().zip(slots).map(&mut respond_partition).collect(),
         topic: topic.topic,
         topic_id: topic.topic_id,
-        ..Default::default()
     };
     FetchResponse { responses: topics.into_iter().zip(slots).map(respond_topic).collect(), ..Default::default() }
 }

@@ -67,7 +67,7 @@ async fn look_up(context: &Context, version: i16, topic: ListOffsetsTopic) -> Li
         respond(asked.partition_index, result)
     };
     let partitions = topic.partitions.iter().zip(&plans).map(&mut answer).collect();
-    ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() }
+    ListOffsetsTopicResponse { name: topic.name, partitions }
 }
 
 /// `None`: there never is such an offset. A number that the version does not know is refused, as Kafka does.

@@ -51,7 +51,6 @@ fn brokers(state: &State, listener: &str) -> Vec<MetadataResponseBroker> {
             host: Text::from(address.host.as_str()),
             port: i32::from(address.port),
             rack: session.rack().map(Text::from),
-            ..Default::default()
         })
     };
     state.live_sessions().filter_map(broker).collect()

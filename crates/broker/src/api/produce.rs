@@ -157,7 +157,6 @@ fn respond(topics: Vec<EnteredTopic>, outcomes: &[Written]) -> ProduceResponse {
         name: topic.asked.name,
         topic_id: topic.asked.topic_id,
         partition_responses: topic.partitions.into_iter().map(respond_partition).collect(),
-        ..Default::default()
     };
     ProduceResponse { responses: topics.into_iter().map(respond_topic).collect(), ..Default::default() }
 }

@@ -77,9 +77,7 @@ impl Committer {
     /// After a refusal. Whoever waits for numbers still does: their entry is tried again.
     async fn pause(&self) {
         sleep(RETRY_PAUSE).await;
-        if self.replica.numbers.lock().wants_entry() {
-            self.replica.numbers_wanted.notify_one();
-        }
+        self.replica.numbers.refused();
     }
 
     /// Waits for something to write, and takes along what is there already.
@@ -117,7 +115,7 @@ impl Committer {
         tokio::select! {
             biased;
             proposal = self.proposals.recv() => proposal.map(Some),
-            () = self.replica.numbers_wanted.notified() => Some(None),
+            () = self.replica.numbers.wanted() => Some(None),
         }
     }
 
@@ -130,10 +128,7 @@ impl Committer {
     }
 
     async fn write(&mut self, group: Group) -> Result<Written, End> {
-        let (plan, low) = {
-            let numbers = self.replica.numbers.lock();
-            (numbers.plan(), numbers.low())
-        };
+        let (plan, low) = self.replica.numbers.plan();
         if group.commands.is_empty() && plan.is_empty() {
             return Ok(Written::Committed);
         }
@@ -142,8 +137,7 @@ impl Committer {
         match self.append(&group.how, entry).await {
             Ok(_position) => {
                 self.n += 1;
-                self.replica.numbers.lock().committed(&plan);
-                self.replica.numbers_changed.notify_waiters();
+                self.replica.numbers.committed(&plan);
                 Ok(Written::Committed)
             }
             Err(AppendError::Refused(why)) => {

@@ -14,6 +14,10 @@ use super::{End, Replica};
 /// How long to wait before the journal is read again after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Failures in a row after which the broker ends: what it serves is then older than half a minute, and a journal that
+/// has failed for good says the same every time.
+const MAX_FAILURES: u32 = 300;
+
 pub(crate) async fn run(replica: Arc<Replica>) {
     let mut over = replica.end.subscribe();
     let follow = follow(&replica);
@@ -27,10 +31,12 @@ pub(crate) async fn run(replica: Arc<Replica>) {
 }
 
 async fn follow(replica: &Replica) -> End {
+    let mut failures = 0;
     loop {
         let after = replica.progress.borrow().ordinal;
         match replica.journal.read(after).await {
             Ok(records) => {
+                failures = 0;
                 for record in records {
                     if let Err(end) = step(replica, &record) {
                         return end;
@@ -38,8 +44,14 @@ async fn follow(replica: &Replica) -> End {
                     yield_now().await;
                 }
             }
+            Err(ReadError::Failed(why)) if failures == MAX_FAILURES => {
+                return End::Failed(format!("the journal cannot be read ({why}); restart the broker"));
+            }
             Err(ReadError::Failed(why)) => {
-                warn!(error = %why, "the journal could not be read; trying again");
+                if failures == 0 {
+                    warn!(error = %why, "the journal could not be read; trying again");
+                }
+                failures += 1;
                 sleep(RETRY_PAUSE).await;
             }
             Err(gone @ (ReadError::Truncated { .. } | ReadError::Damaged { .. })) => {

@@ -30,10 +30,10 @@ use kafscale_log::{CommitError, Ledger, Stopped};
 use kafscale_metadata::{Command, CommitBundle, Nonce, ObjectId, ObjectKind, Outcome, State, Verdict};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::barrier::Barrier;
-use self::numbers::Numbers;
+use self::numbers::SharedNumbers;
 use self::pending::Pending;
 pub use self::snapshots::SnapshotSettings;
 pub use self::start::{LoadError, Parts};
@@ -85,9 +85,7 @@ pub struct Replica {
     progress: watch::Sender<Progress>,
     proposals: mpsc::Sender<Proposal>,
     pending: Mutex<Pending>,
-    numbers: Mutex<Numbers>,
-    numbers_changed: Notify,
-    numbers_wanted: Notify,
+    numbers: SharedNumbers,
     barrier: Barrier,
     waiters: Waiters,
     end: watch::Sender<Option<End>>,
@@ -143,7 +141,7 @@ impl Replica {
             first
         });
         self.pending.lock().abandon();
-        self.numbers_changed.notify_waiters();
+        self.numbers.wake_all();
         self.waiters.wake_all();
     }
 
@@ -169,11 +167,11 @@ impl Ledger for Replica {
     async fn next_object(&self, kind: ObjectKind) -> Result<ObjectId, Stopped> {
         loop {
             // Registered before the look, so that a reservation in between is not missed.
-            let changed = self.numbers_changed.notified();
+            let changed = self.numbers.changed();
             if self.over().is_some() {
                 return Err(Stopped);
             }
-            if let Some(number) = self.take_number(kind) {
+            if let Some(number) = self.numbers.take(kind) {
                 return Ok(ObjectId { nonce: self.nonce, number });
             }
             changed.await;
@@ -181,7 +179,7 @@ impl Ledger for Replica {
     }
 
     fn settle(&self, object: ObjectId) {
-        self.numbers.lock().settle(object.number);
+        self.numbers.settle(object.number);
     }
 
     async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
@@ -198,18 +196,6 @@ impl Ledger for Replica {
 }
 
 impl Replica {
-    fn take_number(&self, kind: ObjectKind) -> Option<u32> {
-        let mut numbers = self.numbers.lock();
-        let number = numbers.take(kind);
-        if number.is_none() && kind == ObjectKind::Snapshot {
-            numbers.want_snapshot();
-        }
-        if numbers.wants_entry() {
-            self.numbers_wanted.notify_one();
-        }
-        number
-    }
-
     /// Learns the journal's end and waits until the fold has reached it.
     async fn reach_end(&self) -> Result<(), Stopped> {
         let end = self.journal.end().await.map_err(|_failed| Stopped)?;

@@ -9,6 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use kafscale_metadata::{ObjectKind, Reservation};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Bundle numbers are reserved in blocks of this many; the opening of a session reserves the first block.
 pub(crate) const BUNDLE_BLOCK: u32 = 64;
@@ -32,7 +35,7 @@ impl Numbers {
     pub(crate) fn opened() -> Self {
         Self {
             end: BUNDLE_BLOCK,
-            bundles: VecDeque::from([0..BUNDLE_BLOCK]),
+            bundles: std::iter::once(0..BUNDLE_BLOCK).collect(),
             snapshots: VecDeque::new(),
             unsettled: BTreeSet::new(),
             snapshot_wanted: false,
@@ -116,6 +119,71 @@ impl Numbers {
 
     fn bundles_left(&self) -> usize {
         self.bundles.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+/// The numbers as the tasks share them: takers wait for a reservation, and the committer for takers.
+#[derive(Debug)]
+pub(crate) struct SharedNumbers {
+    numbers: Mutex<Numbers>,
+    changed: Notify,
+    wanted: Notify,
+}
+
+impl SharedNumbers {
+    pub(crate) fn opened() -> Self {
+        Self { numbers: Mutex::new(Numbers::opened()), changed: Notify::new(), wanted: Notify::new() }
+    }
+
+    /// See [`Numbers::take`]. `None` has asked the committer for more: wait for [`SharedNumbers::changed`], which was
+    /// registered before.
+    pub(crate) fn take(&self, kind: ObjectKind) -> Option<u32> {
+        let mut numbers = self.numbers.lock();
+        let number = numbers.take(kind);
+        if number.is_none() && kind == ObjectKind::Snapshot {
+            numbers.want_snapshot();
+        }
+        if numbers.wants_entry() {
+            self.wanted.notify_one();
+        }
+        number
+    }
+
+    pub(crate) fn settle(&self, number: u32) {
+        self.numbers.lock().settle(number);
+    }
+
+    /// What the next entry says of numbers: its reservations, and `low`.
+    pub(crate) fn plan(&self) -> (Vec<Reservation>, u32) {
+        let numbers = self.numbers.lock();
+        (numbers.plan(), numbers.low())
+    }
+
+    pub(crate) fn committed(&self, plan: &[Reservation]) {
+        self.numbers.lock().committed(plan);
+        self.changed.notify_waiters();
+    }
+
+    /// The entry with the reservations was not written: whoever waits for them still does.
+    pub(crate) fn refused(&self) {
+        if self.numbers.lock().wants_entry() {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// The next change of what may be taken; counts from this call, not from the first poll.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// An entry is wanted for the sake of numbers.
+    pub(crate) fn wanted(&self) -> Notified<'_> {
+        self.wanted.notified()
+    }
+
+    /// Lets all who wait look again: the session is over.
+    pub(crate) fn wake_all(&self) {
+        self.changed.notify_waiters();
     }
 }
 

@@ -13,12 +13,12 @@ use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{Command, Entry, Nonce, OpenSession, SnapshotRef, State};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::barrier::Barrier;
 use super::committer::Committer;
-use super::numbers::Numbers;
+use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
 use super::{End, Progress, Replica, expiry, follower, went_back};
@@ -96,9 +96,7 @@ impl Replica {
             progress: watch::Sender::new(progress),
             proposals,
             pending: Mutex::new(Pending::default()),
-            numbers: Mutex::new(Numbers::opened()),
-            numbers_changed: Notify::new(),
-            numbers_wanted: Notify::new(),
+            numbers: SharedNumbers::opened(),
             barrier: Barrier::default(),
             waiters: Waiters::new(),
             end: watch::Sender::new(None),

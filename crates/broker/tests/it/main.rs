@@ -5,3 +5,4 @@ mod data_dir;
 mod http;
 mod ledger;
 mod pipes;
+mod protocol_page;
