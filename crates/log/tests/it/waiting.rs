@@ -2,15 +2,18 @@
 //! it costs: one GET for many readers, none for the idle.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use kafscale_log::read::{FetchError, FetchPartition, FetchRequest};
+use kafscale_log::Ledger;
+use kafscale_log::read::{FetchError, FetchPartition, FetchRequest, Reader};
 use kafscale_log::store::GetFault;
 use kafscale_metadata::Command;
+use kafscale_ports::{Clock, Env};
 use kafscale_wire::records::{BatchBuilder, Codec};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
@@ -274,13 +277,65 @@ proptest! {
     }
 }
 
+type Action = Box<dyn FnOnce() + Send>;
+
+/// A clock that does something at its n-th reading. A fetch reads it between its look at the state and its sleep.
+struct TrippingClock {
+    readings: AtomicU32,
+    trip: Mutex<Option<(u32, Action)>>,
+}
+
+impl Clock for TrippingClock {
+    fn now(&self) -> Instant {
+        let reading = self.readings.fetch_add(1, Ordering::SeqCst);
+        let tripped = self.trip.lock().take_if(|(at, _)| *at == reading);
+        if let Some((_, action)) = tripped {
+            action();
+        }
+        now()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        0
+    }
+}
+
+#[test]
+fn a_record_that_comes_between_the_look_and_the_sleep_is_seen() {
+    let mut tripped = 0;
+    for at in 0..6 {
+        on_paused_clock(async {
+            let mut world = World::new(PLENTY);
+            let (_, commit) = world.upload(&[sent(0, 10)], true).await;
+            let ledger = Arc::clone(&world.ledger);
+            let fold = move || drop(ledger.fold(Command::CommitBundle(commit)));
+            let clock =
+                Arc::new(TrippingClock { readings: AtomicU32::new(0), trip: Mutex::new(Some((at, Box::new(fold)))) });
+            let env = Env { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Env::real() };
+            let ledger = Arc::clone(&world.ledger) as Arc<dyn Ledger>;
+            let reader =
+                Reader::new(&env, ledger, Arc::clone(&world.cache), world.waiters.clone(), world.answers.clone());
+            let begun = now();
+            let answer = reader.fetch(waiting(0, 0, 1)).await;
+            if clock.trip.lock().is_none() && begun.elapsed() == Duration::ZERO {
+                assert!(answer.partitions[0].bytes > 0);
+                tripped += 1;
+            } else {
+                // The fetch slept before it read the clock as often: the record came at its end or never.
+                assert!(at > 2, "a record that came at reading {at} was slept over");
+            }
+        });
+    }
+    assert!(tripped >= 3, "before the look, before the registration, and before the sleep");
+}
+
 #[test]
 fn threads_that_race_lose_no_wake_up() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         let mut world = World::new(PLENTY);
         let reader = Arc::clone(&world.reader);
-        let env = kafscale_ports::Env::real();
+        let env = Env::real();
         let (done, finished) = tokio::sync::oneshot::channel();
         env.tasks.spawn(
             "reader",
