@@ -65,7 +65,7 @@ pub struct Planted {
 }
 
 impl Between for Planted {
-    fn snapshots(&self) -> SnapshotSettings {
+    fn snapshots(&self, _: SnapshotSettings) -> SnapshotSettings {
         self.snapshots
     }
 

@@ -197,7 +197,7 @@ fn consumer(rng: &mut Rng, number: u64, topics: &[String]) -> ConsumerPlan {
         number: usize::try_from(number).expect("a small number"),
         topics: if rng.chance(50) { None } else { Some(vec![topics[rng.index(topics.len())].clone()]) },
         version: [4, 7, 11, 12, 13, 16, 18][rng.index(7)],
-        max_wait_ms: [0, 100, 500, 5_000][rng.index(4)].max(if small { 100 } else { 0 }),
+        max_wait_ms: [50, 100, 500, 5_000][rng.index(4)],
         min_bytes: [0, 1, 1, 10_000][rng.index(4)],
         max_bytes: if small { 1 } else { 1 << 20 },
         partition_max_bytes: if small { 1 } else { [1_000, 1 << 20][rng.index(2)] },

@@ -148,7 +148,11 @@ impl Consumer {
         let patience = PATIENCE + Duration::from_millis(u64::try_from(self.plan.max_wait_ms).unwrap_or(0));
         let response = link.call(self.plan.version, &request, patience).await?;
         self.shared.history.lock().answered(FetchRequest::KEY, response.error_code);
-        if !self.take(&response) {
+        let before = self.places.values().map(|place| place.next).sum::<i64>();
+        let fine = self.take(&response);
+        let idle = self.places.values().map(|place| place.next).sum::<i64>() == before;
+        // Nothing new although it did not wait, or an error: not again at once.
+        if !fine || (idle && self.plan.min_bytes == 0) {
             sleep(Duration::from_millis(100)).await;
         }
         Ok(())

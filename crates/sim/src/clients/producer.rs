@@ -133,7 +133,12 @@ impl Producer {
         }
         if self.plan.idempotent && self.id.is_none() {
             let mut control = Link::connect(&self.shared, &self.name).await?;
-            let request = InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..Default::default() };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                producer_id: -1,
+                producer_epoch: -1,
+                ..Default::default()
+            };
             let response = control.call(INIT_PRODUCER_ID_VERSION, &request, PATIENCE).await?;
             self.shared.history.lock().answered(InitProducerIdRequest::KEY, response.error_code);
             if response.error_code != 0 {

@@ -24,7 +24,7 @@ const CAPACITY_BYTES: usize = 64 << 10;
 /// How bytes travel.
 #[derive(Debug, Clone, Copy)]
 pub struct Weather {
-    /// A chunk arrives after less than this many milliseconds …
+    /// A chunk arrives after 1 to this many milliseconds …
     pub delay_ms: u64,
     /// … but this often (in a hundred) after up to `hiccup_ms` more.
     pub hiccup_percent: u64,
@@ -158,7 +158,8 @@ impl Pipe {
     fn delay(&self, rng: &mut Rng) -> Duration {
         let Weather { delay_ms, hiccup_percent, hiccup_ms, .. } = self.weather;
         let hiccup = if rng.chance(hiccup_percent) { rng.within(0..hiccup_ms.max(1)) } else { 0 };
-        Duration::from_millis(rng.within(0..delay_ms.max(1)) + hiccup)
+        // Never nothing: a client that asks again at once would stop the clock.
+        Duration::from_millis(rng.within(1..delay_ms + 1) + hiccup)
     }
 
     fn finish(&self) {

@@ -1,10 +1,9 @@
 //! Faults: how each is done to the world, and how all of them are undone.
 
 use std::io;
-use std::path::Path;
 
 use kafscale_ports::spawn::TokioSpawn;
-use kafscale_ports::{Disk, Spawn};
+use kafscale_ports::Spawn;
 use tokio::time::{Duration, sleep};
 
 use super::life::Stage;
@@ -19,7 +18,7 @@ const CALM: Duration = Duration::from_secs(3);
 
 impl World<'_> {
     /// Lets a fault happen.
-    pub(super) async fn inject(&mut self, fault: Fault) {
+    pub(super) fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::CrashAtOperation { after, power } => {
                 let Some(life) = &mut self.life else { return };
@@ -40,7 +39,7 @@ impl World<'_> {
                 }
             }
             Fault::Pause { ms } => self.pause(ms),
-            Fault::Full { ms, left_bytes } => self.fill(ms, left_bytes).await,
+            Fault::Full { ms, left_bytes } => self.fill(ms, left_bytes),
             Fault::Slow { ms } => self.slow(ms),
             Fault::FailWrites { times } => self.fail(Op::Write, DATA_DIR, times, io::ErrorKind::Other),
             Fault::FailReads { times } => self.fail(Op::Read, "/bundle/", times, io::ErrorKind::Other),
@@ -65,14 +64,10 @@ impl World<'_> {
         after(ms, move || gate.resume());
     }
 
-    async fn fill(&mut self, ms: u64, left_bytes: u64) {
-        // A world in which the disk is frozen has no room for this question.
-        if self.armed.is_some() {
-            return;
-        }
-        let Ok(free) = self.disk.free_bytes(Path::new(DATA_DIR)).await else { return };
+    fn fill(&mut self, ms: u64, left_bytes: u64) {
+        self.drain_disk();
         let disk = self.disk.clone();
-        disk.set_capacity(u64::MAX - free + left_bytes);
+        disk.set_capacity(self.used_bytes + left_bytes);
         after(ms, move || disk.set_capacity(u64::MAX));
     }
 

@@ -101,6 +101,8 @@ struct World<'a> {
     disk: SimDisk,
     /// The disk's last operation.
     last_op: String,
+    /// What all files had together after it.
+    used_bytes: u64,
     chronicle: Arc<Chronicle>,
     lives: u64,
     life: Option<Life>,
@@ -148,6 +150,7 @@ impl<'a> World<'a> {
             net,
             disk,
             last_op: String::new(),
+            used_bytes: 0,
             lives: 0,
             life: None,
             restart_at: clock_now(clock),
@@ -163,7 +166,7 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         for (gap_ms, fault) in &scenario.faults {
             self.live_for(Duration::from_millis(*gap_ms)).await;
-            self.inject(*fault).await;
+            self.inject(*fault);
         }
         self.live_for(Duration::from_secs(1)).await;
         self.heal().await;
@@ -319,6 +322,7 @@ impl<'a> World<'a> {
         }
         if let Some(last) = lines.lines().next_back() {
             self.last_op = class_of(last);
+            self.used_bytes = last.rsplit(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0);
         }
     }
 }
