@@ -68,8 +68,8 @@ pub trait Between: Send + Sync {
         JournalLimits::default()
     }
     /// When snapshots are due.
-    fn snapshots(&self) -> SnapshotSettings {
-        SnapshotSettings::default()
+    fn snapshots(&self, set: SnapshotSettings) -> SnapshotSettings {
+        set
     }
 }
 
@@ -241,7 +241,8 @@ async fn replica(
             listeners: vec![Listener { name: LISTENER.to_owned(), host: advertised.host, port: advertised.port }],
             rack: None,
         },
-        snapshots: between.snapshots(),
+        snapshots: between
+            .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
     };
     Ok(Replica::start(parts).await?)
 }

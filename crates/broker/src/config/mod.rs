@@ -36,6 +36,8 @@ pub struct Settings {
     pub topics: Topics,
     /// Objects written in a second on average, at most.
     pub flush_per_second: u32,
+    /// Journal entries from one snapshot of the state to the next.
+    pub snapshot_entries: u64,
     /// Logs.
     pub log: Log,
 }
@@ -165,6 +167,11 @@ impl Settings {
             flush_per_second: given.get(
                 "flush-per-second",
                 |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)),
+                parsed,
+            )?,
+            snapshot_entries: given.get(
+                "snapshot-entries",
+                |v| v.parse().ok().filter(|n| (10..=1_000_000).contains(n)),
                 parsed,
             )?,
             log: Log {

@@ -45,6 +45,8 @@ pub const SETTINGS: &[Setting] = &[
         takes: "a number from 1 to 10000", help: "The partitions of a topic created so" },
     Setting { flag: "flush-per-second", variables: &["KAFSCALE_FLUSH_PER_SECOND"], value: "N", default: "100",
         takes: "a number from 1 to 10000", help: "Objects written in a second, at most, while none is full" },
+    Setting { flag: "snapshot-entries", variables: &["KAFSCALE_SNAPSHOT_ENTRIES"], value: "N", default: "10000",
+        takes: "a number from 10 to 1000000", help: "Journal entries after which the state is written as a snapshot (or 8 MiB of them)" },
     Setting { flag: "log-level", variables: &["KAFSCALE_LOG_LEVEL"], value: "LEVEL", default: "info",
         takes: "error, warn, info, debug or trace", help: "The least severe log lines that are written" },
     Setting { flag: "log-format", variables: &["KAFSCALE_LOG_FORMAT"], value: "FORMAT", default: "text",
