@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod disk;
 pub mod history;
 pub mod net;
+pub mod phase;
 pub mod plant;
 pub mod rng;
 pub mod scenario;

@@ -193,14 +193,17 @@ fn producer(rng: &mut Rng, number: u64, topics: &[String], limit: u32) -> Produc
 
 fn consumer(rng: &mut Rng, number: u64, topics: &[String]) -> ConsumerPlan {
     let small = rng.chance(30);
+    let patient = rng.chance(25);
+    let partition_max_bytes = if small { 1 } else { [1_000, 1 << 20][rng.index(2)] };
     ConsumerPlan {
         number: usize::try_from(number).expect("a small number"),
         topics: if rng.chance(50) { None } else { Some(vec![topics[rng.index(topics.len())].clone()]) },
         version: [4, 7, 11, 12, 13, 16, 18][rng.index(7)],
-        max_wait_ms: [50, 100, 500, 5_000][rng.index(4)],
-        min_bytes: [0, 1, 1, 10_000][rng.index(4)],
+        max_wait_ms: if patient { [50, 100, 500][rng.index(3)] } else { [50, 100, 500, 5_000][rng.index(4)] },
+        // More than an answer may have would wait each time.
+        min_bytes: if patient { partition_max_bytes.min(10_000) } else { [0, 1, 1][rng.index(3)] },
         max_bytes: if small { 1 } else { 1 << 20 },
-        partition_max_bytes: if small { 1 } else { [1_000, 1 << 20][rng.index(2)] },
+        partition_max_bytes,
         from_latest: rng.chance(20),
     }
 }

@@ -7,10 +7,11 @@ use kafscale_wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use kafscale_wire::{ErrorCode, Request};
 use tokio::time::{Duration, sleep};
 
-use super::{Phase, Shared};
+use super::Shared;
 use super::link::{Link, Lost};
 use super::lookup::PATIENCE;
 use crate::history::TopicChange;
+use crate::phase::Phase;
 use crate::rng::Rng;
 
 const CREATE_VERSION: i16 = 7;
@@ -27,10 +28,9 @@ pub struct AdminPlan {
 /// known; a deletion is asked once.
 pub async fn run(shared: Arc<Shared>, plan: AdminPlan, mut rng: Rng) {
     for (pause_ms, topic, partitions) in plan.steps {
-        let mut phase = shared.phase.subscribe();
         tokio::select! {
             biased;
-            _healing = phase.wait_for(|phase| *phase > Phase::Faults) => {}
+            () = shared.phase.reached(Phase::Healing) => {}
             () = sleep(Duration::from_millis(pause_ms)) => {}
         }
         let Some(partitions) = partitions else {

@@ -13,23 +13,12 @@ pub mod queue;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::clock::SimClock;
 use crate::history::History;
 use crate::net::SimNet;
+use crate::phase::{Phase, Phases};
 use crate::trace::Trace;
-
-/// What the clients of a world are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Work, while faults happen.
-    Faults,
-    /// No new faults: work on, but delete nothing any more.
-    Healing,
-    /// The faults are over: finish what was begun, do one thing more, and return.
-    Quiet,
-}
 
 /// What all clients of a world share.
 pub struct Shared {
@@ -42,13 +31,13 @@ pub struct Shared {
     /// The evidence.
     pub history: Mutex<History>,
     /// What to do.
-    pub phase: watch::Sender<Phase>,
+    pub phase: Phases,
 }
 
 impl Shared {
     /// What to do now.
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.phase.now()
     }
 
     /// Whether the faults are over.

@@ -16,8 +16,9 @@ use super::batch::encode;
 use super::link::{Answer, Link, Lost};
 use super::lookup::{Found, PATIENCE, topics};
 use super::queue::{Event, Queue, Queued};
-use super::{Phase, Shared};
+use super::Shared;
 use crate::history::{Fate, Sent};
+use crate::phase::Phase;
 use crate::rng::Rng;
 
 /// The first version of Produce that names topics by id.
@@ -263,13 +264,12 @@ impl Producer {
         let queues = self.queues.values().filter_map(|queue| queue.next_due_ms(now_ms));
         let due = queues.chain(oldest).chain(makes).chain(refresh).min().unwrap_or(now_ms + 1000);
         let pause = Duration::from_millis(due.saturating_sub(now_ms).max(1));
-        let mut phase = self.shared.phase.subscribe();
         let was_quiet = self.shared.is_quiet();
         let Some(link) = &mut self.link else { return Err(Lost) };
         let answer = tokio::select! {
             biased;
             answer = link.answer() => answer?,
-            _quiet = phase.wait_for(|phase| *phase == Phase::Quiet), if !was_quiet => return Ok(()),
+            () = self.shared.phase.reached(Phase::Quiet), if !was_quiet => return Ok(()),
             () = sleep(pause) => return Ok(()),
         };
         self.take(answer)

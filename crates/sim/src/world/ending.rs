@@ -13,8 +13,9 @@ use super::life::{News, Stage};
 use super::{Report, World, clients_of, clock_now};
 use crate::checks::{Violation, judge};
 use crate::clients::consumer::{self, ConsumerPlan};
-use crate::clients::{Phase, Shared};
+use crate::clients::Shared;
 use crate::history::Fate;
+use crate::phase::Phase;
 
 /// How long clients may take once all faults are healed: longer than any delivery timeout.
 const PROGRESS: Duration = Duration::from_secs(120);
@@ -65,7 +66,6 @@ impl World<'_> {
         self.crash(false);
         self.disk = self.disk.remount();
         let truth = self.truth().await;
-        self.drain_disk();
         self.chronicle.conclude();
         let odd = self.chronicle.take_odd().into_iter().map(|(check, what)| Violation { check, what });
         self.violations.extend(odd);

@@ -8,8 +8,8 @@ use tokio::time::{Duration, sleep};
 
 use super::life::Stage;
 use super::{DATA_DIR, World, clock_now};
-use crate::clients::Phase;
 use crate::disk::{Effect, Op, Rule};
+use crate::phase::Phase;
 use crate::plant::Bug;
 use crate::scenario::Fault;
 
@@ -50,8 +50,10 @@ impl World<'_> {
     }
 
     fn fail(&mut self, op: Op, path: &str, times: u64, kind: io::ErrorKind) {
-        if let Some(life) = &mut self.life {
-            life.wounded |= matches!(op, Op::Sync | Op::SyncDir);
+        if matches!(op, Op::Sync | Op::SyncDir) {
+            // This life, or the one that comes to it.
+            self.fsyncs_fail = true;
+            self.life.iter_mut().for_each(|life| life.wounded = true);
         }
         let skip = self.rng.within(0..10);
         self.disk.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
@@ -82,8 +84,9 @@ impl World<'_> {
     pub(super) async fn heal(&mut self) {
         self.drain_disk();
         self.trace.line(format_args!("all faults are healed"));
-        self.shared.phase.send_replace(Phase::Healing);
+        self.shared.phase.begin(Phase::Healing);
         self.disk.heal();
+        self.fsyncs_fail = false;
         self.disk.crash_at(u64::MAX);
         self.armed = None;
         self.disk.set_latency_us(self.scenario.disk_us.0, self.scenario.disk_us.1);

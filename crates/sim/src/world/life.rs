@@ -99,8 +99,8 @@ impl World<'_> {
             stop: Some(stop),
             kill_at: None,
             power: true,
-            wounded: false,
-            quiet: self.shared.phase() > crate::clients::Phase::Faults,
+            wounded: self.fsyncs_fail,
+            quiet: self.shared.phase() > crate::phase::Phase::Faults,
         }
     }
 

@@ -15,18 +15,19 @@ use kafscale_ports::Spawn;
 use kafscale_ports::spawn::TokioSpawn;
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use self::life::{Life, News, Stage};
 use crate::checks::Violation;
 use crate::chronicle::Chronicle;
-use crate::clients::{Phase, Shared, admin, consumer, producer};
+use crate::clients::{Shared, admin, consumer, producer};
 use crate::clock::SimClock;
 use crate::coverage::Coverage;
 use crate::disk::{Rng as DiskRng, SimDisk};
 use crate::history::History;
 use crate::net::SimNet;
+use crate::phase::{Phase, Phases};
 use crate::plant::Bug;
 use crate::rng::Rng;
 use crate::scenario::{Fault, Scenario};
@@ -108,6 +109,8 @@ struct World<'a> {
     life: Option<Life>,
     /// When the next life begins.
     restart_at: Instant,
+    /// A fsync will fail, or has failed: each life may have met it.
+    fsyncs_fail: bool,
     /// What the disk will freeze for.
     armed: Option<Fault>,
     happened: Vec<Happened>,
@@ -122,7 +125,7 @@ fn clients_of(net: &Arc<SimNet>, clock: SimClock, trace: &Trace, phase: Phase) -
         clock,
         trace: trace.clone(),
         history: Mutex::new(History::new(trace.clone())),
-        phase: watch::Sender::new(phase),
+        phase: Phases::new(phase),
     })
 }
 
@@ -154,6 +157,7 @@ impl<'a> World<'a> {
             lives: 0,
             life: None,
             restart_at: clock_now(clock),
+            fsyncs_fail: false,
             armed: None,
             happened: Vec::new(),
             violations: Vec::new(),
@@ -170,7 +174,7 @@ impl<'a> World<'a> {
         }
         self.live_for(Duration::from_secs(1)).await;
         self.heal().await;
-        self.shared.phase.send_replace(Phase::Quiet);
+        self.shared.phase.begin(Phase::Quiet);
         self.await_clients(&mut done).await;
         self.end().await;
     }

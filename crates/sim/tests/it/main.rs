@@ -7,4 +7,8 @@ mod journal;
 #[cfg(test)]
 mod journal_world;
 #[cfg(test)]
+mod planted;
+#[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod tasks;
