@@ -174,24 +174,39 @@ fn parent(path: &Path) -> &Path {
 
 /// Makes a directory and those above it that are missing, each name durable before the next is made in it.
 async fn create_with_parents(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
-    let mut missing = vec![path];
-    while let Some(&next) = missing.last() {
-        match disk.create_dir(next).await {
-            Ok(()) => {
-                sync(disk, parent(next)).await?;
-                missing.pop();
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Perhaps a crash left a name that is not durable yet. Where the system does not let us say so, the
-                // directory was made by someone else, who has the right to.
-                let _ = disk.sync_dir(parent(next)).await;
-                missing.pop();
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && parent(next) != next => missing.push(parent(next)),
-            Err(error) => return Err(unusable("create", next)(error)),
+    let mut missing = Vec::new();
+    let mut next = path;
+    while create_one(disk, next).await? == Made::ParentMissing {
+        missing.push(next);
+        next = parent(next);
+    }
+    for path in missing.into_iter().rev() {
+        // There are places in which nothing can be made, such as /proc: they say "not found" for ever.
+        if create_one(disk, path).await? == Made::ParentMissing {
+            return Err(unusable("create", path)(io::ErrorKind::NotFound.into()));
         }
     }
     Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Made {
+    There,
+    ParentMissing,
+}
+
+async fn create_one(disk: &dyn Disk, path: &Path) -> Result<Made, DataDirError> {
+    match disk.create_dir(path).await {
+        Ok(()) => sync(disk, parent(path)).await?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Perhaps a crash left a name that is not durable yet. Where the system does not let us say so, the
+            // directory was made by someone else, who has the right to.
+            let _ = disk.sync_dir(parent(path)).await;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent(path) != path => return Ok(Made::ParentMissing),
+        Err(error) => return Err(unusable("create", path)(error)),
+    }
+    Ok(Made::There)
 }
 
 async fn create(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {

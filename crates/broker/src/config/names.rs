@@ -95,9 +95,9 @@ pub(super) fn is_injected(name: &str, value: &str) -> bool {
         || rest.match_indices("_PORT_").any(|(at, found)| by_protocol(&rest[at + found.len()..]))
 }
 
-/// The name with the fewest edits; the first of equals.
+/// A name that begins with what was given, else the one with the fewest edits; the first of equals.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> &'static str {
-    known.min_by_key(|candidate| distance(name, candidate)).expect("there are settings")
+    known.min_by_key(|candidate| (!candidate.starts_with(name), distance(name, candidate))).expect("there are settings")
 }
 
 /// Levenshtein's distance in bytes.

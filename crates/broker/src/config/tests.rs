@@ -54,6 +54,7 @@ fn host_and_port_may_come_as_the_reference_system_names_them() {
 fn an_unknown_name_is_an_error_that_names_the_nearest() {
     let m = message(&[], &[("KAFSCALE_CACHE_BYTE", "1")]);
     assert_eq!(m, "KAFSCALE_CACHE_BYTE is not a setting; the nearest one is KAFSCALE_CACHE_BYTES");
+    assert!(message(&[], &[("KAFSCALE_CACHE", "1")]).ends_with("KAFSCALE_CACHE_BYTES"));
     let m = message(&[], &[("KAFSCALE_AUTOCREATE_TOPIC", "")]);
     assert!(m.ends_with("KAFSCALE_AUTO_CREATE_TOPICS"), "{m}");
     let m = message(&[("data-dri", "x")], &[]);

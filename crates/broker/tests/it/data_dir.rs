@@ -53,6 +53,9 @@ async fn a_file_or_a_stranger_s_directory_is_refused() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "something");
     let m = refusal(&file.join("below")).await;
     assert!(m.starts_with("cannot create"), "{m}");
+    // A place in which nothing can be made, and which says "not found" for ever.
+    let m = refusal(Path::new("/proc/a/b")).await;
+    assert!(m.starts_with("cannot create /proc/a"), "{m}");
 }
 
 #[tokio::test]
