@@ -1,0 +1,59 @@
+//! What a person who has just started a broker can type next, with its real addresses.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use kafscale_broker::config::HostPort;
+
+/// What the texts need.
+pub(crate) struct Ready {
+    pub(crate) bootstrap: HostPort,
+    pub(crate) http: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Prints to standard output; logs go to standard error.
+pub(crate) fn print(ready: &Ready) {
+    let mut out = std::io::stdout().lock();
+    // A closed standard output is no reason to stop a broker.
+    let _ = out.write_all(text(ready).as_bytes()).and_then(|()| out.flush());
+}
+
+fn text(ready: &Ready) -> String {
+    let Ready { bootstrap, http, data_dir } = ready;
+    let data_dir = data_dir.display();
+    format!(
+        r#"
+KafScale is ready: Kafka on {bootstrap}, HTTP on {http}, data in {data_dir}. Ctrl-C stops it. In another terminal:
+
+  kcat     echo hello | kcat -b {bootstrap} -t demo -P
+           kcat -b {bootstrap} -t demo -C -o beginning -e
+
+  Java     kafka-console-producer.sh --bootstrap-server {bootstrap} --topic demo
+           kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic demo --partition 0 --offset earliest
+
+  Python   from confluent_kafka import Producer, Consumer, TopicPartition
+           p = Producer({{"bootstrap.servers": "{bootstrap}"}}); p.produce("demo", b"hello"); p.flush()
+           c = Consumer({{"bootstrap.servers": "{bootstrap}", "group.id": "demo", "enable.auto.commit": False}})
+           c.assign([TopicPartition("demo", 0, 0)]); print(c.poll(10).value())
+
+  Health   curl http://{http}/readyz        Metrics   curl http://{http}/metrics
+
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_the_real_address() {
+        let bootstrap = HostPort { host: "b.example".into(), port: 4711 };
+        let ready = Ready { bootstrap, http: "127.0.0.1:9".parse().unwrap(), data_dir: "d".into() };
+        let text = text(&ready);
+        assert_eq!(text.matches("b.example:4711").count(), 7);
+        assert_eq!(text.matches("127.0.0.1:9").count(), 3);
+    }
+}
