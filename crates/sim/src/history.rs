@@ -40,8 +40,10 @@ pub struct Sent {
     pub silent: bool,
     /// The producer gave it another sequence after an attempt whose outcome it does not know.
     pub renumbered: bool,
-    /// It was sent more than once, or will be.
+    /// How often it was sent.
     pub attempts: u32,
+    /// How many of these attempts may have succeeded without an answer that says so.
+    pub doubts: u32,
     /// When it was made.
     pub made_ms: u64,
     /// When its fate was known.

@@ -47,6 +47,8 @@ pub enum Fault {
     FailWrites {
         /// How many.
         times: u64,
+        /// Only those of the journal.
+        journal: bool,
     },
     /// An fsync of a file fails.
     FailSync,
@@ -126,7 +128,7 @@ pub struct Scenario {
     pub disk_us: (u64, u64),
     /// When snapshots are due: often.
     pub snapshots: SnapshotSettings,
-    /// When the journal begins another file: often.
+    /// When the journal begins another file, at most: often. Each life draws anew, as another release might.
     pub journal_file_bytes: u64,
     /// Bundles a second.
     pub flushes: u32,
@@ -153,7 +155,7 @@ impl Scenario {
                 .map(|n| consumer(&mut root.fork("consumer", n), n, &topics))
                 .collect(),
             admin: admin(&mut root.fork("admin", 0), &topics),
-            faults: (0..take(faults, limits.faults)).map(|n| fault(&mut root.fork("fault", n))).collect(),
+            faults: (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n))).collect(),
             weather: weather(&mut root.fork("weather", 0)),
             disk_us: disk(&mut root.fork("disk", 0)),
             snapshots: SnapshotSettings {
@@ -232,7 +234,8 @@ fn partitions(rng: &mut Rng) -> u32 {
     u32::try_from(rng.within(1..5)).expect("a small number")
 }
 
-fn fault(rng: &mut Rng) -> (u64, Fault) {
+/// A fault; a crash may follow soon where something was left half done.
+fn fault(rng: &mut Rng) -> Vec<(u64, Fault)> {
     let power = rng.chance(70);
     let gap_ms = [50, 500, 3_000][rng.index(3)];
     let far = [3, 30, 300][rng.index(3)];
@@ -244,7 +247,7 @@ fn fault(rng: &mut Rng) -> (u64, Fault) {
         45..53 => Fault::Stop { patience_ms: [20, 5_000, 60_000][rng.index(3)] },
         53..58 => Fault::Pause { ms: rng.within(100..60_000) },
         58..65 => Fault::Full { ms, left_bytes: rng.within(0..20_000) },
-        65..71 => Fault::FailWrites { times },
+        65..71 => Fault::FailWrites { times, journal: rng.chance(60) },
         71..76 => Fault::FailSync,
         76..80 => Fault::FailDirectorySync,
         80..84 => Fault::FailReads { times },
@@ -253,7 +256,11 @@ fn fault(rng: &mut Rng) -> (u64, Fault) {
         94..97 => Fault::Cut(Cut::SwallowRequests),
         _ => Fault::Cut(Cut::SwallowAnswers),
     };
-    (rng.within(0..gap_ms), fault)
+    let mut faults = vec![(rng.within(0..gap_ms), fault)];
+    if matches!(fault, Fault::FailWrites { .. } | Fault::Full { .. }) && rng.chance(50) {
+        faults.push((rng.within(0..100), Fault::CrashAtOperation { after: rng.within(1..20), power: true }));
+    }
+    faults
 }
 
 fn weather(rng: &mut Rng) -> Weather {

@@ -35,10 +35,16 @@ pub(super) fn judge(history: &History, truth: &Truth, found: &mut Vec<Violation>
             }
             Fate::Acked(_) | Fate::AckedSomewhere | Fate::Refused(_) | Fate::Unknown => {}
         }
-        let once = (batch.idempotent && !batch.renumbered) || batch.silent || batch.attempts <= 1;
+        // Each attempt counts once: that which was acknowledged, and those of which nobody knows.
+        let acked = usize::from(matches!(batch.fate, Fate::Acked(_) | Fate::AckedSomewhere));
+        let possible = acked + batch.doubts as usize;
+        if copies.len() > possible {
+            let what = format!("{} is there {} times: {copies:?}; only {possible} attempts can have", context(), copies.len());
+            break_rule(found, "refused", what);
+        }
         // A topic that is created again under its name may get once more what the deleted one had.
         let again = copies.iter().any(|spot| copies.iter().filter(|other| other.0 == spot.0).count() > 1);
-        if once && again {
+        if batch.idempotent && !batch.renumbered && again {
             break_rule(found, "once", format!("{} is there {} times: {copies:?}", context(), copies.len()));
         }
         if batch.quiet && !batch.silent && !matches!(batch.fate, Fate::Acked(_)) {

@@ -184,6 +184,7 @@ impl Producer {
             silent: self.plan.acks == 0,
             renumbered: false,
             attempts: 0,
+            doubts: 0,
             made_ms: now_ms,
             known_ms: None,
             fate: Fate::Unknown,
@@ -345,7 +346,7 @@ impl Producer {
             if self.plan.acks == 0 {
                 apply(&self.shared, queue.forget(), now_ms);
             } else {
-                queue.lost(now_ms);
+                apply(&self.shared, queue.lost(now_ms), now_ms);
             }
         }
     }
@@ -373,6 +374,7 @@ fn apply(shared: &Shared, events: Vec<Event>, now_ms: u64) -> bool {
             Event::Acked(index, None) => history.decide(index, Fate::AckedSomewhere, now_ms),
             Event::Refused(index, code) => history.decide(index, Fate::Refused(code), now_ms),
             Event::GivenUp(index) => history.decide(index, Fate::Unknown, now_ms),
+            Event::Doubted(index) => history.sent[index].doubts += 1,
             Event::Renumbered(index) => history.sent[index].renumbered = true,
             Event::WantsBump => bump = true,
         }

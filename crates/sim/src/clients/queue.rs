@@ -62,6 +62,8 @@ pub enum Event {
     Refused(usize, i16),
     /// Given up, and nobody knows.
     GivenUp(usize),
+    /// An attempt ended without an answer that says what became of it.
+    Doubted(usize),
     /// It got another sequence although an earlier attempt's outcome is not known.
     Renumbered(usize),
     /// The epoch must be bumped.
@@ -158,14 +160,15 @@ impl Queue {
             ErrorCode::None => vec![self.acked(at, Some(offset))],
             ErrorCode::DuplicateSequenceNumber => vec![self.acked(at, None)],
             ErrorCode::OutOfOrderSequenceNumber if self.numbered => {
-                self.retry(at, now_ms, false);
+                self.retry(at, now_ms);
                 let as_it_is = !self.unresolved && (self.batches[at].was_reset || !self.is_next(at));
                 if as_it_is { Vec::new() } else { vec![Event::WantsBump] }
             }
             error if is_retriable(error) => {
-                let may_be_there = error == ErrorCode::NotEnoughReplicasAfterAppend || error == ErrorCode::RequestTimedOut;
-                self.retry(at, now_ms, may_be_there);
-                Vec::new()
+                self.retry(at, now_ms);
+                let may_be_there = [ErrorCode::NotEnoughReplicasAfterAppend, ErrorCode::RequestTimedOut].contains(&error);
+                self.batches[at].doubtful |= may_be_there;
+                if may_be_there { vec![Event::Doubted(self.batches[at].index)] } else { Vec::new() }
             }
             _ => vec![self.refused(at, code)],
         }
@@ -183,10 +186,8 @@ impl Queue {
         self.batches[at].numbering.is_some_and(|numbering| numbering.sequence == self.last_acked + 1)
     }
 
-    fn retry(&mut self, at: usize, now_ms: u64, may_be_there: bool) {
-        let batch = &mut self.batches[at];
-        batch.stage = Stage::Retry(now_ms + RETRY_BACKOFF_MS);
-        batch.doubtful |= may_be_there;
+    fn retry(&mut self, at: usize, now_ms: u64) {
+        self.batches[at].stage = Stage::Retry(now_ms + RETRY_BACKOFF_MS);
     }
 
     /// Fails a batch for good; those behind it close the gap in the numbering.
@@ -211,7 +212,7 @@ impl Queue {
         self.batches.retain(|batch| {
             let sent = matches!(batch.stage, Stage::OnWire(_));
             if sent {
-                events.push(Event::GivenUp(batch.index));
+                events.extend([Event::Doubted(batch.index), Event::GivenUp(batch.index)]);
             }
             !sent
         });
@@ -219,13 +220,16 @@ impl Queue {
     }
 
     /// The connection is lost: what was on the wire may have arrived.
-    pub fn lost(&mut self, now_ms: u64) {
+    pub fn lost(&mut self, now_ms: u64) -> Vec<Event> {
+        let mut events = Vec::new();
         for batch in &mut self.batches {
             if matches!(batch.stage, Stage::OnWire(_)) {
                 batch.stage = Stage::Retry(now_ms + RETRY_BACKOFF_MS);
                 batch.doubtful = true;
+                events.push(Event::Doubted(batch.index));
             }
         }
+        events
     }
 
     /// Gives up what is past its deadline, and looks whether the sequence is known again.
@@ -237,6 +241,7 @@ impl Queue {
                 self.unresolved = true;
             }
             let on_wire = matches!(batch.stage, Stage::OnWire(_));
+            events.extend(on_wire.then_some(Event::Doubted(batch.index)));
             events.push(if batch.doubtful || on_wire {
                 Event::GivenUp(batch.index)
             } else {

@@ -41,7 +41,10 @@ impl World<'_> {
             Fault::Pause { ms } => self.pause(ms),
             Fault::Full { ms, left_bytes } => self.fill(ms, left_bytes),
             Fault::Slow { ms } => self.slow(ms),
-            Fault::FailWrites { times } => self.fail(Op::Write, DATA_DIR, times, io::ErrorKind::Other),
+            Fault::FailWrites { times, journal } => {
+                let path = if journal { "/journal/" } else { DATA_DIR };
+                self.fail(Op::Write, path, times, io::ErrorKind::Other);
+            }
             Fault::FailReads { times } => self.fail(Op::Read, "/bundle/", times, io::ErrorKind::Other),
             Fault::FailSync => self.fail(Op::Sync, DATA_DIR, 1, io::ErrorKind::Other),
             Fault::FailDirectorySync => self.fail(Op::SyncDir, DATA_DIR, 1, io::ErrorKind::Other),
@@ -55,7 +58,7 @@ impl World<'_> {
             self.fsyncs_fail = true;
             self.life.iter_mut().for_each(|life| life.wounded = true);
         }
-        let skip = self.rng.within(0..10);
+        let skip = [0, 0, 3, 10][self.rng.index(4)];
         self.disk.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
     }
 

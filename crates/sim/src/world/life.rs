@@ -87,7 +87,7 @@ impl World<'_> {
             bug: self.bug,
             tasks,
             snapshots: self.scenario.snapshots,
-            journal_file_bytes: self.scenario.journal_file_bytes,
+            journal_file_bytes: self.rng.within(200..self.scenario.journal_file_bytes),
         };
         gate.spawn("broker", Box::pin(live(self.settings(), outside, planted, tell, stopped)));
         self.trace.line(format_args!("life {} begins", self.lives));

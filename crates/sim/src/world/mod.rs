@@ -335,10 +335,15 @@ fn clock_now(clock: SimClock) -> Instant {
     kafscale_ports::Clock::now(&clock)
 }
 
-/// The kind of an operation, and what it is done to.
+/// What an operation was done to: whether it changed it, or made the change durable.
 fn class_of(line: &str) -> String {
     let op = line.split(' ').nth(1).unwrap_or("nothing");
-    let of = ["/pointer", "/journal", "/snapshot", "/bundle", "/identity", "/lock", "/objects"];
-    let of = of.into_iter().find(|part| line.contains(part)).unwrap_or("/data");
+    let op = match op {
+        "Open" | "Read" | "ReadDir" | "Lock" => "reading",
+        "SyncNew" | "SyncData" | "SyncCut" | "SyncDir" => "syncing",
+        _ => "changing",
+    };
+    let of = ["/pointer", "/journal", "/snapshot", "/bundle"];
+    let of = of.into_iter().find(|part| line.contains(part)).unwrap_or("/directory");
     format!("{op} {}", &of[1..])
 }

@@ -43,7 +43,7 @@ fn names_of_journal_files_are_not_fsynced() {
 
 #[test]
 fn a_cut_tail_is_not_fsynced() {
-    must_be_found(Bug::NoFsync(Op::SyncCut, "/journal/"), 2_000, &["acknowledged", "start", "journal"]);
+    must_be_found(Bug::NoFsync(Op::SyncCut, "/journal/"), 2_000, &["refused", "start", "journal"]);
 }
 
 #[test]
