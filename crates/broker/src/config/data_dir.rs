@@ -203,7 +203,9 @@ async fn create_one(disk: &dyn Disk, path: &Path) -> Result<Made, DataDirError> 
             // directory was made by someone else, who has the right to.
             let _ = disk.sync_dir(parent(path)).await;
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent(path) != path => return Ok(Made::ParentMissing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent(path) != path => {
+            return Ok(Made::ParentMissing);
+        }
         Err(error) => return Err(unusable("create", path)(error)),
     }
     Ok(Made::There)
