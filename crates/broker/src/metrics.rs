@@ -300,7 +300,7 @@ mod tests {
         metrics.connections.closed("idle");
         metrics.requests.finished(0, "answered");
         metrics.requests.took(0, Duration::ZERO);
-        metrics.data.flushed("full");
+        metrics.data.flushed("full", 1);
         let text = metrics.render();
         for row in TABLE {
             let family = row.name.strip_suffix("_total").unwrap_or(row.name);

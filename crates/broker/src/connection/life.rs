@@ -186,3 +186,33 @@ async fn close(reader: &mut ReadHalf, mut writer: WriteHalf, cause: &Cause) {
     // A peer that is still there after this time loses nothing that it would have read.
     let _ = timeout(LINGER, linger).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use kafscale_log::budget::MemoryBudget;
+    use kafscale_ports::Env;
+
+    use super::*;
+    use crate::connection::{ConnectionSettings, Frame, Reply, Service};
+
+    struct Closing;
+
+    impl Service for Closing {
+        fn call(&self, _: &Arc<Peer>, _: Frame) -> futures::future::BoxFuture<'static, Reply> {
+            Box::pin(std::future::ready(Reply::Close))
+        }
+    }
+
+    /// Ten thousand idle connections are ten thousand of these, and little else of ours.
+    #[tokio::test]
+    async fn a_connection_s_task_is_small() {
+        let (budget, metrics, settings) = (MemoryBudget::new(1 << 20), Arc::default(), ConnectionSettings::default());
+        let server = Server::new(Arc::new(Closing), Env::real(), budget, metrics, settings);
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = Arc::new(Peer { id: 1, addr, listener: "test".into() });
+        let (reader, writer) = (Box::new(tokio::io::empty()), Box::new(tokio::io::sink()));
+        let task = run(server, peer, Accepted { reader, writer, peer: addr }, CancellationToken::new());
+        let bytes = size_of_val(&task);
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+    }
+}
