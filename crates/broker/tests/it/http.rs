@@ -7,10 +7,9 @@ use kafscale_broker::metrics::Metrics;
 use kafscale_ports::Env;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipes::{Client, Dialer, pipes, spawn};
+use crate::pipes::{Client, Dialer, now, pipes, spawn};
 
 struct Fixed(Mutex<Result<(), String>>);
 
@@ -63,7 +62,7 @@ async fn liveness_readiness_and_metrics() {
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_bounded_in_time_and_size() {
     let (net, _status, _stop) = world();
-    let begun = Instant::now();
+    let begun = now();
     let mut silent = net.connect(1 << 16);
     silent.send(b"GET /livez HTTP/1.1\r\nHost:").await;
     rest(&mut silent).await;
@@ -79,7 +78,7 @@ async fn connections_are_bounded_and_end_at_the_stop() {
     let mut open: Vec<Client> = (0..64).map(|_| net.connect(64)).collect();
     assert_eq!(rest(&mut net.connect(64)).await, "");
     stop.cancel();
-    let begun = Instant::now();
+    let begun = now();
     for client in &mut open {
         assert_eq!(rest(client).await, "");
     }

@@ -1,5 +1,7 @@
 //! The broker's outside, tested as one binary: connections over pipes and TCP, HTTP, the data directory.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod connection;
 mod data_dir;
 mod http;

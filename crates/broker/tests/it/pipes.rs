@@ -12,10 +12,12 @@ use futures::future::BoxFuture;
 use kafscale_broker::connection::{Answer, ConnectionSettings, Frame, Peer, Reply, Server, Service};
 use kafscale_broker::metrics::Metrics;
 use kafscale_log::budget::MemoryBudget;
+use kafscale_ports::clock::SystemClock;
 use kafscale_ports::net::{Accepted, Listen};
-use kafscale_ports::{Env, Spawn};
+use kafscale_ports::{Clock, Env, Spawn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A listener whose connections the test makes.
@@ -176,4 +178,9 @@ impl World {
 pub(crate) fn spawn(env: &Env, task: impl Future<Output = ()> + Send + 'static) {
     let tasks: &dyn Spawn = &*env.tasks;
     tasks.spawn("test", Box::pin(task));
+}
+
+/// The runtime's time, which is paused in most tests.
+pub(crate) fn now() -> Instant {
+    SystemClock.now()
 }

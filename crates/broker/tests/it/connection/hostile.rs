@@ -8,13 +8,13 @@ use bytes::Bytes;
 use futures::FutureExt;
 use kafscale_broker::connection::{Answer, ConnectionSettings, Frame, Reply};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::pipes::{Client, Handler, World, correlation, echo, echoing, request};
+use crate::pipes::{Client, Handler, World, correlation, echo, echoing, now, request};
 
 /// Seconds until the server closes.
 async fn closed_after(client: &mut Client) -> u64 {
-    let begun = Instant::now();
+    let begun = now();
     client.closed().await;
     begun.elapsed().as_secs()
 }
@@ -62,7 +62,7 @@ async fn a_length_that_lies_gets_its_memory_back_after_a_silence() {
 async fn one_byte_a_second_for_ever_ends() {
     let world = World::new(echoing());
     let mut client = world.net.connect(64);
-    let begun = Instant::now();
+    let begun = now();
     for byte in request(3, 1, 1000) {
         if tokio::io::AsyncWriteExt::write_all(&mut client.0, &[byte]).await.is_err() {
             break;
@@ -96,7 +96,7 @@ async fn announced_frames_do_not_starve_ordinary_ones() {
     }
     sleep(Duration::from_secs(1)).await;
     let mut client = world.net.connect(1 << 20);
-    let begun = Instant::now();
+    let begun = now();
     client.send(&request(0, 7, 1 << 20)).await;
     assert_eq!(client.answer().await, 7_i32.to_be_bytes());
     assert_eq!(begun.elapsed().as_secs(), 0);
@@ -115,7 +115,7 @@ async fn unread(scarce: u64) -> (World, Client) {
     while world.server.open() == 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    let begun = Instant::now();
+    let begun = now();
     while world.server.open() == 1 {
         sleep(Duration::from_secs(1)).await;
     }
@@ -152,7 +152,7 @@ async fn an_idle_connection_ends_but_not_one_that_waits_for_its_answer() {
     assert_eq!(closed_after(&mut idle).await, 600);
     let mut waiting = world.net.connect(64);
     waiting.send(&request(1, 1, 0)).await;
-    let begun = Instant::now();
+    let begun = now();
     assert_eq!(waiting.answer().await, 1_i32.to_be_bytes());
     assert_eq!(begun.elapsed().as_secs(), 3600);
     assert_eq!(closed_after(&mut waiting).await, 600, "idle since the answer");
@@ -225,7 +225,7 @@ async fn the_listener_survives_failed_accepts() {
         world.net.deliver(Err(io::Error::from_raw_os_error(24))); // EMFILE
         world.net.deliver(Err(io::ErrorKind::ConnectionReset.into()));
     }
-    let begun = Instant::now();
+    let begun = now();
     let mut client = world.net.connect(64);
     client.send(&request(3, 1, 0)).await;
     assert_eq!(client.answer().await, 1_i32.to_be_bytes());

@@ -13,9 +13,9 @@ use kafscale_ports::net::Accepted;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::pipes::{Client, Handler, World, correlation, echo, echoing, request};
+use crate::pipes::{Client, Handler, World, correlation, echo, echoing, now, request};
 
 #[tokio::test(start_paused = true)]
 async fn calls_do_not_wait_for_answers_and_answers_keep_the_order() {
@@ -248,7 +248,7 @@ async fn thousands_of_slices_leave_whole_on_any_writer() {
 async fn one_byte_a_second_is_slow_but_in_time() {
     let world = World::new(echoing());
     let mut client = world.net.connect(64);
-    let begun = Instant::now();
+    let begun = now();
     for byte in request(3, 9, 10) {
         client.send(&[byte]).await;
         sleep(Duration::from_secs(1)).await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use kafscale_broker::connection::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::pipes::{Handler, World, correlation, echo, echoing, request};
+use crate::pipes::{Handler, World, correlation, echo, echoing, now, request};
 
 /// Answers a request after as many seconds as its correlation id says.
 fn slow() -> Arc<Handler<impl Fn(Frame) -> futures::future::BoxFuture<'static, kafscale_broker::connection::Reply>>> {
@@ -29,7 +29,7 @@ async fn what_was_read_is_answered_and_then_all_is_closed() {
     busy.send(&[request(1, 2, 0), request(1, 3, 0)].concat()).await;
     half.send(&request(1, 1, 100)[..50]).await;
     sleep(Duration::from_secs(1)).await;
-    let begun = Instant::now();
+    let begun = now();
     world.stop.cancel();
     idle.closed().await;
     half.closed().await;
@@ -50,7 +50,7 @@ async fn a_request_that_takes_for_ever_does_not_hold_up_the_end() {
     let mut client = world.net.connect(64);
     client.send(&request(1, 100_000, 0)).await;
     sleep(Duration::from_secs(1)).await;
-    let begun = Instant::now();
+    let begun = now();
     world.stop.cancel();
     world.ended().await;
     assert_eq!(begun.elapsed().as_secs(), 10);
@@ -65,7 +65,7 @@ async fn a_peer_that_goes_on_sending_does_not_hold_up_the_end() {
     client.send(&request(1, 1, 0)).await;
     client.answer().await;
     world.stop.cancel();
-    let begun = Instant::now();
+    let begun = now();
     let (mut from, mut to) = tokio::io::split(client.0);
     let flood = async {
         while to.write_all(&[0; 64]).await.is_ok() {
