@@ -11,8 +11,8 @@ from harness.server import wait_until
 
 # A pattern for each piece of work a kill should fall into. A name without a pattern is not counted and not required.
 LOG_EVENTS = {
-    "snapshot": None,
-    "truncation": None,
+    "snapshot": r"writing a snapshot",
+    "truncation": r"truncating the journal",
 }
 
 

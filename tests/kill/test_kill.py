@@ -14,7 +14,7 @@ TOPIC, PARTITIONS = "killed", 4
 SEED = 20_251
 
 # What makes the server take snapshots and truncate its journal often enough for kills to fall into them.
-SERVER_ARGUMENTS = []
+SERVER_ARGUMENTS = ["--snapshot-entries", "30"]
 
 
 def read_logs(server):

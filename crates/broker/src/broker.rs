@@ -167,7 +167,8 @@ impl Broker {
 
         let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
         let service = Arc::new(Api::new(Arc::new(context)));
-        let connections = ConnectionSettings::default();
+        let connections =
+            ConnectionSettings { answers: Some(budgets.answers.clone()), ..ConnectionSettings::default() };
         let server = Server::new(service, env.clone(), budgets.requests.clone(), metrics, connections);
         let serve = server.serve(kafka, LISTENER.into(), intake.clone());
         env.tasks.spawn("kafka listener", Box::pin(servers.track_future(serve)));

@@ -49,7 +49,7 @@ pub const HALF_SENT_SILENCE: Duration = Duration::from_secs(10);
 /// An answer that is not read within this time (and one second for each MiB) costs its connection when memory is
 /// short. While memory is not short the peer has [`IDLE`]: a consumer without a group may well process for minutes
 /// between two reads of its socket.
-pub const UNREAD_ANSWER: Duration = Duration::from_secs(30);
+pub const UNREAD_ANSWER: Duration = Duration::from_secs(10);
 /// A stopping connection's time for the answers that it still owes.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// After the last answer a stopping connection discards what the peer still sends, so that the close is no reset

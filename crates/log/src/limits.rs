@@ -23,6 +23,8 @@ pub const BATCH_PREFIX_BYTES: usize = 16;
 pub const MAX_INFLATED_BATCH_BYTES: usize = 64 << 20;
 /// An answer to Fetch holds at most this many bytes of records, whatever the client asks for.
 pub const MAX_FETCH_BYTES: usize = 55 << 20;
+/// No answer takes more than this part of the memory for answers, so that no client can hold all of it by not reading.
+pub const ANSWER_SHARE: u64 = 16;
 /// A fetch sleeps at most this long, whatever the client asks for.
 pub const MAX_FETCH_WAIT_MS: u64 = 60_000;
 /// Partitions in one fetch, waiting at the same time, of all connections together.

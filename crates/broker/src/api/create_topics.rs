@@ -72,6 +72,11 @@ fn explain(error: ErrorCode, name: &str) -> Refused {
 
 /// What the request asks for, checked as far as it can be without the state.
 fn plan(context: &Context, topic: &CreatableTopic) -> Result<CreateTopic, Refused> {
+    if let Some(other) = context.collision(&topic.name) {
+        let words =
+            format!("topic '{}' collides with topic '{other}': '.' and '_' are the same in metrics", topic.name);
+        return Err((ErrorCode::InvalidTopicException, words));
+    }
     let partitions = partitions(context, topic)?;
     if !topic.assignments.is_empty() && topic.replication_factor != -1 {
         return Err((ErrorCode::InvalidRequest, "a manual assignment goes with a replication factor of -1".to_owned()));
@@ -126,17 +131,11 @@ fn report(name: Text, result: Result<CreateTopic, Refused>) -> CreatableTopicRes
 }
 
 fn describe_configs(configs: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
-    /// Kafka's numbers for where a setting comes from (KIP-226).
-    const TOPIC_CONFIG: i8 = 1;
-    const DEFAULT_CONFIG: i8 = 5;
-    let described = topic_config::SETTINGS.iter().map(|setting| {
-        let set = configs.get(setting.name);
-        CreatableTopicConfigs {
-            name: Text::from(setting.name),
-            value: Some(Text::from(set.map_or(setting.default, String::as_str))),
-            config_source: if set.is_some() { TOPIC_CONFIG } else { DEFAULT_CONFIG },
-            ..Default::default()
-        }
+    let described = topic_config::describe(configs).map(|described| CreatableTopicConfigs {
+        name: Text::from(described.setting.name),
+        value: Some(Text::from(described.value)),
+        config_source: described.source,
+        ..Default::default()
     });
     described.collect()
 }

@@ -8,6 +8,7 @@
 mod api_versions;
 mod create_topics;
 mod delete_topics;
+mod describe_configs;
 mod errors;
 mod fetch;
 mod init_producer_id;
@@ -60,6 +61,7 @@ pub const APIS: &[Supported] = &[
     create_topics::API,
     delete_topics::API,
     init_producer_id::API,
+    describe_configs::API,
 ];
 
 /// What the cluster allows.
@@ -175,6 +177,7 @@ impl Api {
             k if k == create_topics::API.key => serve!(create_topics),
             k if k == delete_topics::API.key => serve!(delete_topics),
             k if k == init_producer_id::API.key => serve!(init_producer_id),
+            k if k == describe_configs::API.key => serve!(describe_configs),
             k if k == fetch::API.key => {
                 let (decoder, mut frame) = request;
                 let request = body(decoder, call.version, &mut frame)?;
@@ -238,8 +241,23 @@ impl Context {
         self.replica.state().topic(id).map(|topic| topic.id()).ok_or(ErrorCode::UnknownTopicId)
     }
 
+    /// The topic that a new one of this name would collide with in the names of metrics, where '.' and '_' are the
+    /// same: Kafka refuses it.
+    fn collision(&self, name: &str) -> Option<String> {
+        let folded = |name: &str| name.replace('.', "_");
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        let state = self.replica.state();
+        let mut others = state.topics().map(kafscale_metadata::Topic::name).filter(|other| *other != name);
+        others.find(|other| folded(other) == folded(name)).map(str::to_owned)
+    }
+
     /// Creates a topic. One that exists is an error here, also if it was created a moment ago.
     async fn create_topic(&self, topic: CreateTopic) -> Result<(), ErrorCode> {
+        if self.collision(&topic.name).is_some() {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         match self.replica.propose(Command::CreateTopic(topic)).await.map_err(errors::commit)? {
             Outcome::Done => Ok(()),
             Outcome::Refused(refusal) => Err(errors::refusal(refusal)),

@@ -56,6 +56,27 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "retention.ms", default: "-1", allowed: "-1 (nothing is deleted yet)", apply: |_, v| v == "-1" },
 ];
 
+/// Where a setting comes from, in Kafka's numbers (KIP-226): the topic.
+const TOPIC_CONFIG: i8 = 1;
+/// As [`TOPIC_CONFIG`]: the default.
+const DEFAULT_CONFIG: i8 = 5;
+
+/// A setting as it holds for one topic.
+pub(super) struct Described<'a> {
+    pub(super) setting: &'static Setting,
+    pub(super) value: &'a str,
+    /// Kafka's number for where the value comes from.
+    pub(super) source: i8,
+}
+
+/// All settings of a topic, by name.
+pub(super) fn describe(configs: &BTreeMap<String, String>) -> impl Iterator<Item = Described<'_>> {
+    SETTINGS.iter().map(|setting| match configs.get(setting.name) {
+        Some(value) => Described { setting, value, source: TOPIC_CONFIG },
+        None => Described { setting, value: setting.default, source: DEFAULT_CONFIG },
+    })
+}
+
 /// A topic's settings as the write path needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicConfig {

@@ -236,6 +236,7 @@ impl FileJournal {
         }
         let position = self.commit(entry).await?;
         self.install(slot, pointer).await?;
+        self.writer.lock().await.is_file_done = true;
         Ok(position)
     }
 }

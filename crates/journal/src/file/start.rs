@@ -84,7 +84,8 @@ pub(super) async fn start(
     let pointer = verify.check_pointer(stored)?;
     let file = verify.repair(repair).await?;
     let Verify { home, kept, sessions, at } = verify;
-    let writer = Writer { home, file, at, most_file_bytes: limits.file_bytes, sessions, busy: false };
+    let writer =
+        Writer { home, file, at, most_file_bytes: limits.file_bytes, is_file_done: false, sessions, busy: false };
     Ok(Started { lock, kept, writer, pointer })
 }
 

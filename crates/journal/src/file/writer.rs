@@ -147,6 +147,9 @@ pub(super) struct Writer {
     /// Where the next frame goes.
     pub(super) at: Mark,
     pub(super) most_file_bytes: u64,
+    /// A snapshot was published: the next frame begins a file, so that this one can go as a whole once the snapshot
+    /// after it is published. Files that only grew full would keep entries that nobody needs for long.
+    pub(super) is_file_done: bool,
     pub(super) sessions: Sessions,
     /// An append is under way. If the next one finds it so, a caller dropped the future in the middle: what the
     /// disk does with the write that was left behind cannot be known.
@@ -156,12 +159,13 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins the next file if this one is full; returns it.
     pub(super) async fn rotate(&mut self) -> Result<Option<(PathBuf, Mark)>, WriteError> {
-        if self.at.offset < self.most_file_bytes || self.at.offset == FILE_HEADER_BYTES as u64 {
+        let is_full = self.at.offset >= self.most_file_bytes;
+        if !(is_full || self.is_file_done) || self.at.offset == FILE_HEADER_BYTES as u64 {
             return Ok(None);
         }
         let start = file_start(self.at.ordinal, self.at.chain);
         let (path, file) = self.home.create_file(start).await?;
-        (self.file, self.at) = (file, start);
+        (self.file, self.at, self.is_file_done) = (file, start, false);
         Ok(Some((path, start)))
     }
 

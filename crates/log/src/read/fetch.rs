@@ -23,7 +23,8 @@ use super::locate::{Bounds, ReadPlan, plan};
 use crate::budget::Reservation;
 use crate::ledger::Stopped;
 use crate::limits::{
-    MAX_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS, MAX_LOADS_PER_FETCH, MAX_LOCATE_ATTEMPTS, MAX_OBJECTS_AHEAD,
+    ANSWER_SHARE, MAX_BATCH_BYTES, MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS, MAX_LOADS_PER_FETCH, MAX_LOCATE_ATTEMPTS,
+    MAX_OBJECTS_AHEAD,
 };
 
 /// What a client wants to read.
@@ -212,7 +213,9 @@ impl Reader {
     async fn reserve_answer(&self, max_bytes: u64, surveys: &[Survey], most: u64) -> Reservation {
         let first = surveys.iter().find_map(|s| s.found.as_ref().ok()?.extents.first());
         let first_batch = first.map_or(0, |extent| u64::from(extent.bytes)).min(MAX_BATCH_BYTES.into());
-        let wanted = (most + first_batch).min(max_bytes.max(first_batch));
+        // A share, so that no client can hold all of the memory by not reading its answers.
+        let share = self.answers.total_bytes() / ANSWER_SHARE;
+        let wanted = (most + first_batch).min(max_bytes.min(share).max(first_batch));
         match self.answers.try_reserve(wanted) {
             Some(reservation) => reservation,
             None => {

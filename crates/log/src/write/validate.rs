@@ -171,8 +171,9 @@ impl Invalid {
         match error {
             // Two batches, or the beginning of one.
             BatchError::Truncated { .. } => Self::Malformed(Rule::OneBatch),
-            BatchError::Magic { .. } => Self::Malformed(Rule::Magic),
-            BatchError::Length { .. } | BatchError::Crc { .. } => Self::Corrupt,
+            // The formats before record batches are named; any other magic is no format at all.
+            BatchError::Magic { magic: 0 | 1 } => Self::Malformed(Rule::Magic),
+            BatchError::Magic { .. } | BatchError::Length { .. } | BatchError::Crc { .. } => Self::Corrupt,
             BatchError::Count { .. } => Self::Malformed(Rule::Count),
             BatchError::Codec { id } => Self::Compression { codec: id },
         }

@@ -37,6 +37,7 @@ fn each_rule_has_its_error() {
     assert_eq!(with(0, &[0; 0]), None);
     assert_eq!(with(0, &1_i64.to_be_bytes()), malformed(Rule::BaseOffset));
     assert_eq!(with(16, &[1]), malformed(Rule::Magic));
+    assert_eq!(with(16, &[3]), Some(Invalid::Corrupt));
     assert_eq!(with(8, &(-1_i32).to_be_bytes()), Some(Invalid::Corrupt));
     assert_eq!(with(8, &i32::MAX.to_be_bytes()), malformed(Rule::OneBatch));
     assert_eq!(with(8, &48_i32.to_be_bytes()), Some(Invalid::Corrupt));
