@@ -94,7 +94,9 @@ impl Chronicle {
         let ordinal = state.ordinal();
         let mine = if ordinal == 0 { Some(0) } else { inner.hashes.get(index(ordinal)).copied() };
         if mine.is_some_and(|mine| ordinal > 0 && mine != state.hash()) {
-            inner.odd.push(("same-state", format!("{whose} at entry {ordinal} has another hash than the journal's fold")));
+            inner
+                .odd
+                .push(("same-state", format!("{whose} at entry {ordinal} has another hash than the journal's fold")));
         } else if mine.is_none() {
             inner.odd.push(("same-state", format!("{whose} is at entry {ordinal}, which nobody read")));
         } else if inner.state.ordinal() == ordinal && inner.state != *state {
@@ -211,17 +213,15 @@ impl Inner {
             bad.push(format!("moves low from {low} to {} where {end} are reserved", entry.low));
         }
         for command in &entry.commands {
-            let number = match command {
-                Command::CommitBundle(bundle) => bundle.number,
-                Command::PublishSnapshot { object, .. } if object.nonce == entry.nonce => object.number,
-                Command::PublishSnapshot { object, .. } => {
-                    bad.push(format!("publishes another session's {object:?}"));
-                    continue;
-                }
-                _ => continue,
+            let object = if let Command::CommitBundle(bundle) = command {
+                ObjectId { nonce: entry.nonce, number: bundle.number }
+            } else if let Command::PublishSnapshot { object, .. } = command {
+                *object
+            } else {
+                continue;
             };
-            if !(low..reserved).contains(&number) {
-                bad.push(format!("refers to number {number}, allowed are {low}..{reserved}"));
+            if object.nonce != entry.nonce || !(low..reserved).contains(&object.number) {
+                bad.push(format!("refers to {object:?}, allowed are its own {low}..{reserved}"));
             }
         }
         self.odd.extend(bad.into_iter().map(|what| ("numbers", format!("entry {ordinal} {what}"))));

@@ -83,12 +83,8 @@ fn many(options: &Options) -> ExitCode {
     let end = options.from + options.seeds;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {elapsed}, {msg}");
     let bar = ProgressBar::new(options.seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let progress = Progress {
-        next: AtomicU64::new(options.from),
-        bar,
-        failed: Mutex::default(),
-        coverage: Mutex::default(),
-    };
+    let progress =
+        Progress { next: AtomicU64::new(options.from), bar, failed: Mutex::default(), coverage: Mutex::default() };
     let limits = limits(options);
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {

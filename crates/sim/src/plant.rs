@@ -45,7 +45,10 @@ impl Bug {
     pub fn rule(self) -> Option<Rule> {
         match self {
             Self::NoFsync(op, path) => Some(Rule::without(op, path)),
-            _ => None,
+            Self::EntryBeforeObject
+            | Self::AcknowledgeBeforeFsync
+            | Self::AcknowledgeBeforeFold
+            | Self::ServeDeadBatches => None,
         }
     }
 }

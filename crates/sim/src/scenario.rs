@@ -158,10 +158,7 @@ impl Scenario {
             faults: (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n))).collect(),
             weather: weather(&mut root.fork("weather", 0)),
             disk_us: disk(&mut root.fork("disk", 0)),
-            snapshots: SnapshotSettings {
-                every_entries: rng.within(3..120),
-                every_bytes: rng.within(1_000..200_000),
-            },
+            snapshots: SnapshotSettings { every_entries: rng.within(3..60), every_bytes: rng.within(1_000..200_000) },
             journal_file_bytes: rng.within(500..20_000),
             flushes: [5, 100, 1000][rng.index(3)],
             cache_bytes: [0, 100_000, 64 << 20][rng.index(3)],
@@ -172,7 +169,7 @@ impl Scenario {
 fn producer(rng: &mut Rng, number: u64, topics: &[String], limit: u32) -> ProducerPlan {
     let idempotent = rng.chance(60);
     let acks = if idempotent { -1 } else { [-1, 1, 1, 0][rng.index(4)] };
-    let pace = [2, 20, 200][rng.index(3)];
+    let pace = [5, 50, 300][rng.index(3)];
     let records = [2, 10, 40][rng.index(3)];
     let bytes = [20, 100, 1_000][rng.index(3)];
     let first = rng.index(topics.len());
@@ -182,7 +179,7 @@ fn producer(rng: &mut Rng, number: u64, topics: &[String], limit: u32) -> Produc
         idempotent,
         acks,
         topics: topics.iter().cycle().skip(first).take(count).cloned().collect(),
-        batches: u32::try_from(rng.within(5..60)).expect("a small number").min(limit),
+        batches: u32::try_from(rng.within(5..100)).expect("a small number").min(limit),
         records: 1..records,
         value_bytes: 8..bytes,
         pause_ms: 0..pace,

@@ -55,7 +55,11 @@ pub(super) fn read_in_the_end(last_read: &History, truth: &Truth, found: &mut Ve
                 break_rule(found, "reads", what);
             }
             if read.len() > stored.len() {
-                break_rule(found, "reads", format!("{topic:?}-{partition}: {} records too many", read.len() - stored.len()));
+                break_rule(
+                    found,
+                    "reads",
+                    format!("{topic:?}-{partition}: {} records too many", read.len() - stored.len()),
+                );
             }
         }
     }

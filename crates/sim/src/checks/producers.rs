@@ -25,7 +25,11 @@ pub(super) fn judge(history: &History, truth: &Truth, found: &mut Vec<Violation>
         }
         match batch.fate {
             Fate::Acked(offset) if !copies.iter().any(|spot| spot.2 == offset) => {
-                break_rule(found, "acknowledged", format!("{} was acknowledged at {offset}, and is at {copies:?}", context()));
+                break_rule(
+                    found,
+                    "acknowledged",
+                    format!("{} was acknowledged at {offset}, and is at {copies:?}", context()),
+                );
             }
             Fate::AckedSomewhere if copies.is_empty() => {
                 break_rule(found, "acknowledged", format!("{} was said to be a duplicate, and is nowhere", context()));
@@ -39,7 +43,8 @@ pub(super) fn judge(history: &History, truth: &Truth, found: &mut Vec<Violation>
         let acked = usize::from(matches!(batch.fate, Fate::Acked(_) | Fate::AckedSomewhere));
         let possible = acked + batch.doubts as usize;
         if copies.len() > possible {
-            let what = format!("{} is there {} times: {copies:?}; only {possible} attempts can have", context(), copies.len());
+            let what =
+                format!("{} is there {} times: {copies:?}; only {possible} attempts can have", context(), copies.len());
             break_rule(found, "refused", what);
         }
         // A topic that is created again under its name may get once more what the deleted one had.
@@ -98,7 +103,8 @@ fn order(history: &History, truth: &Truth, spots: &BTreeMap<u64, Vec<Spot>>, fou
         }
         let before = last.insert((batch.producer, spot.0, spot.1), spot.2);
         if before.is_some_and(|before| before > spot.2) {
-            let what = format!("p{}: {:?} is at {spot:?}, behind {before:?}, and was made later", batch.producer, batch.ids);
+            let what =
+                format!("p{}: {:?} is at {spot:?}, behind {before:?}, and was made later", batch.producer, batch.ids);
             break_rule(found, "order", what);
         }
     }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result as Judged, anyhow, ensure};
-use kafscale_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use kafscale_wire::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
+};
 use kafscale_wire::{ErrorCode, Request, Uuid};
 use tokio::time::{Duration, sleep};
 
@@ -18,6 +20,10 @@ use crate::rng::Rng;
 
 /// The first version of Fetch that names topics by id.
 const BY_ID_FROM: i16 = 13;
+
+/// The topic is not the one that it was.
+const UNKNOWN: [ErrorCode; 3] =
+    [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId, ErrorCode::InconsistentTopicId];
 
 /// What a consumer does.
 #[derive(Debug, Clone)]
@@ -187,51 +193,49 @@ impl Consumer {
 
     /// Takes an answer; false if some partition failed, so that the next request comes after a pause.
     fn take(&mut self, response: &FetchResponse) -> bool {
-        let by_id = self.plan.version >= BY_ID_FROM;
+        let parts = response.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)));
         let mut fine = true;
-        for topic in &response.responses {
-            for part in &topic.partitions {
-                let index = u32::try_from(part.partition_index).unwrap_or(u32::MAX);
-                let this = |(name, place): (&(String, u32), &Place)| {
-                    let same = if by_id { place.topic == topic.topic_id } else { topic.topic == name.0.as_str() };
-                    (same && name.1 == index).then(|| name.clone())
-                };
-                let Some(partition) = self.places.iter().find_map(this) else {
-                    let what = anyhow!("{} is answered for a partition that it did not ask", self.name);
-                    self.shared.history.lock().odd("answers", &what);
-                    continue;
-                };
-                fine &= self.take_partition(partition, part);
-            }
+        for (topic, part) in parts {
+            let Some(partition) = self.asked(topic, part) else {
+                let what = anyhow!("{} is answered for a partition that it did not ask", self.name);
+                self.shared.history.lock().odd("answers", &what);
+                continue;
+            };
+            fine &= self.take_partition(partition, part);
         }
         fine
     }
 
+    /// The partition that a part of an answer is about.
+    fn asked(&self, topic: &FetchableTopicResponse, part: &PartitionData) -> Option<(String, u32)> {
+        let by_id = self.plan.version >= BY_ID_FROM;
+        let index = u32::try_from(part.partition_index).unwrap_or(u32::MAX);
+        let is_it = |((name, partition), place): (&(String, u32), &Place)| {
+            let same = if by_id { place.topic == topic.topic_id } else { topic.topic == name.as_str() };
+            (same && *partition == index).then(|| (name.clone(), index))
+        };
+        self.places.iter().find_map(is_it)
+    }
+
     fn take_partition(&mut self, partition: (String, u32), part: &PartitionData) -> bool {
         self.shared.history.lock().answered(FetchRequest::KEY, part.error_code);
-        match ErrorCode::from(part.error_code) {
-            ErrorCode::None => {
-                if let Err(what) = self.read(&partition, part) {
-                    let what = what.context(format!("{} reads {}-{}", self.name, partition.0, partition.1));
-                    self.shared.history.lock().odd("reads", &what);
-                }
-                return true;
-            }
-            ErrorCode::OffsetOutOfRange => {
-                if let Some(place) = self.places.get(&partition) {
-                    self.out_of_range.push((partition, *place));
-                }
-                self.stale = true;
-            }
-            ErrorCode::CorruptMessage => {
-                let what = anyhow!("{}: {}-{} is damaged", self.name, partition.0, partition.1);
+        let error = ErrorCode::from(part.error_code);
+        if error == ErrorCode::None {
+            if let Err(what) = self.read(&partition, part) {
+                let what = what.context(format!("{} reads {}-{}", self.name, partition.0, partition.1));
                 self.shared.history.lock().odd("reads", &what);
             }
-            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::InconsistentTopicId => {
-                self.stale = true;
-                self.goal = None;
-            }
-            _ => {}
+            return true;
+        }
+        if error == ErrorCode::OffsetOutOfRange {
+            self.out_of_range.extend(self.places.get(&partition).map(|place| (partition, *place)));
+            self.stale = true;
+        } else if error == ErrorCode::CorruptMessage {
+            let what = anyhow!("{}: {}-{} is damaged", self.name, partition.0, partition.1);
+            self.shared.history.lock().odd("reads", &what);
+        } else if UNKNOWN.contains(&error) {
+            self.stale = true;
+            self.goal = None;
         }
         false
     }
@@ -255,7 +259,11 @@ impl Consumer {
                 }
             }
         }
-        ensure!(next <= part.high_watermark.max(place.next), "records up to {next}, and the high watermark is {}", part.high_watermark);
+        ensure!(
+            next <= part.high_watermark.max(place.next),
+            "records up to {next}, and the high watermark is {}",
+            part.high_watermark
+        );
         if by_id {
             let before = std::mem::replace(&mut place.high_watermark, part.high_watermark);
             ensure!(part.high_watermark >= before, "the high watermark went from {before} to {}", part.high_watermark);

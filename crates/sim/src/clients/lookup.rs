@@ -5,8 +5,8 @@ use kafscale_wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use kafscale_wire::{Request, Uuid};
 use tokio::time::Duration;
 
-use super::link::{Link, Lost};
 use super::Shared;
+use super::link::{Link, Lost};
 use crate::history::Latest;
 
 /// How long a client waits for an answer before it gives the connection up.

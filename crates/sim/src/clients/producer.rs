@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use kafscale_wire::init_producer_id::InitProducerIdRequest;
-use kafscale_wire::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use kafscale_wire::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
 use kafscale_wire::{ErrorCode, Request, Uuid};
 use tokio::time::{Duration, sleep, timeout};
 
+use super::Shared;
 use super::batch::encode;
 use super::link::{Answer, Link, Lost};
 use super::lookup::{Found, PATIENCE, topics};
 use super::queue::{Event, Queue, Queued};
-use super::Shared;
 use crate::history::{Fate, Sent};
 use crate::phase::Phase;
 use crate::rng::Rng;
@@ -24,6 +26,10 @@ use crate::rng::Rng;
 /// The first version of Produce that names topics by id.
 const BY_ID_FROM: i16 = 13;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
+/// The topic is not the one that it was.
+const UNKNOWN: [ErrorCode; 2] = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
+/// When the batches of the quiet phase are given up.
+const LAST_PATIENCE_MS: u64 = 100_000;
 /// What the batches' timestamps are counted from.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
@@ -153,8 +159,11 @@ impl Producer {
     /// Makes the batches whose time has come; in the quiet phase a last one for each partition.
     fn make_due(&mut self) {
         let now_ms = self.shared.clock.ms();
-        let partitions: Vec<Partition> =
-            self.found.values().flat_map(|topic| (0..topic.partitions).map(|index| (topic.name.clone(), index))).collect();
+        let partitions: Vec<Partition> = self
+            .found
+            .values()
+            .flat_map(|topic| (0..topic.partitions).map(|index| (topic.name.clone(), index)))
+            .collect();
         if partitions.is_empty() {
             return;
         }
@@ -169,7 +178,8 @@ impl Producer {
             let partition = partitions[self.rng.index(partitions.len())].clone();
             self.make(partition, now_ms);
             self.made += 1;
-            self.next_make_ms = self.next_make_ms.max(now_ms.saturating_sub(100)) + self.rng.within(self.plan.pause_ms.clone());
+            self.next_make_ms =
+                self.next_make_ms.max(now_ms.saturating_sub(100)) + self.rng.within(self.plan.pause_ms.clone());
         }
     }
 
@@ -193,7 +203,9 @@ impl Producer {
         let (index, ids) = self.shared.history.lock().make(sent, records);
         let numbered = self.plan.idempotent;
         let queue = self.queues.entry(partition).or_insert_with(|| Queue::new(numbered));
-        queue.push(index, ids, now_ms + self.plan.delivery_timeout_ms);
+        // The last batch waits for those before it, however slow the world is.
+        let patience = if self.shared.is_quiet() { LAST_PATIENCE_MS } else { self.plan.delivery_timeout_ms };
+        queue.push(index, ids, now_ms + patience);
     }
 
     /// Sends requests, each with at most one batch for each partition, while some may go.
@@ -260,7 +272,8 @@ impl Producer {
         if oldest.is_some_and(|due| due <= now_ms) {
             return Err(Lost);
         }
-        let makes = (self.made < self.plan.batches && !self.shared.is_quiet()).then_some(self.next_make_ms.max(now_ms + 1));
+        let makes =
+            (self.made < self.plan.batches && !self.shared.is_quiet()).then_some(self.next_make_ms.max(now_ms + 1));
         let refresh = (self.stale || (self.shared.is_quiet() && !self.finished)).then_some(now_ms + 100);
         let queues = self.queues.values().filter_map(|queue| queue.next_due_ms(now_ms));
         let due = queues.chain(oldest).chain(makes).chain(refresh).min().unwrap_or(now_ms + 1000);
@@ -283,27 +296,20 @@ impl Producer {
         let now_ms = self.shared.clock.ms();
         let mut open = request.partitions;
         let mut bumps = BTreeSet::new();
-        for topic in &response.responses {
-            for part in &topic.partition_responses {
-                let index = u32::try_from(part.index).unwrap_or(u32::MAX);
-                let found = open.iter().find(|((name, at), id)| {
-                    *at == index && if id.is_zero() { topic.name == name.as_str() } else { topic.topic_id == **id }
-                });
-                let Some(partition) = found.map(|(partition, _)| partition.clone()) else {
-                    let what = anyhow!("{} is answered for {:?}-{index}, which it did not ask", self.name, topic.name);
-                    self.shared.history.lock().odd("answers", &what);
-                    continue;
-                };
-                open.remove(&partition);
-                self.shared.history.lock().answered(ProduceRequest::KEY, part.error_code);
-                let unknown_topic =
-                    [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId].map(ErrorCode::code).contains(&part.error_code);
-                self.stale |= unknown_topic;
-                let Some(queue) = self.queues.get_mut(&partition) else { continue };
-                let events = queue.answered(request.correlation, part.error_code, part.base_offset, now_ms);
-                if apply(&self.shared, events, now_ms) {
-                    bumps.insert(partition);
-                }
+        let parts =
+            response.responses.iter().flat_map(|topic| topic.partition_responses.iter().map(move |p| (topic, p)));
+        for (topic, part) in parts {
+            let Some(partition) = take_out(&mut open, topic, part.index) else {
+                let what = anyhow!("{} is answered for {topic:?}, which it did not ask", self.name);
+                self.shared.history.lock().odd("answers", &what);
+                continue;
+            };
+            self.shared.history.lock().answered(ProduceRequest::KEY, part.error_code);
+            self.stale |= UNKNOWN.map(ErrorCode::code).contains(&part.error_code);
+            let Some(queue) = self.queues.get_mut(&partition) else { continue };
+            let events = queue.answered(request.correlation, part.error_code, part.base_offset, now_ms);
+            if apply(&self.shared, events, now_ms) {
+                bumps.insert(partition);
             }
         }
         if !open.is_empty() {
@@ -362,6 +368,18 @@ impl ProducerPlan {
         let value_bytes = usize::try_from(value_bytes).expect("a small value");
         encode(batch.ids.clone(), batch.numbering, timestamp_ms, value_bytes)
     }
+}
+
+/// The partition that a part of an answer is about; each is answered once.
+fn take_out(open: &mut BTreeMap<Partition, Uuid>, topic: &TopicProduceResponse, index: i32) -> Option<Partition> {
+    let index = u32::try_from(index).ok()?;
+    let is_it = |((name, partition), id): (&Partition, &Uuid)| {
+        let same = if id.is_zero() { topic.name == name.as_str() } else { topic.topic_id == *id };
+        (same && *partition == index).then(|| (name.clone(), index))
+    };
+    let partition = open.iter().find_map(is_it)?;
+    open.remove(&partition);
+    Some(partition)
 }
 
 /// Writes events into the history; true if the epoch must be bumped.

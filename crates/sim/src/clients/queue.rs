@@ -85,20 +85,22 @@ pub struct Queue {
 impl Queue {
     /// An empty queue; `numbered` if the producer is idempotent.
     pub fn new(numbered: bool) -> Self {
-        Self {
-            numbered,
-            batches: VecDeque::new(),
-            next_sequence: 0,
-            last_acked: -1,
-            producer: None,
-            unresolved: false,
-        }
+        Self { numbered, batches: VecDeque::new(), next_sequence: 0, last_acked: -1, producer: None, unresolved: false }
     }
 
     /// Adds a batch.
     pub fn push(&mut self, index: usize, ids: Range<u64>, deadline_ms: u64) {
         let (stage, doubtful, was_reset) = (Stage::Ready, false, false);
-        self.batches.push_back(Queued { index, ids, deadline_ms, numbering: None, attempts: 0, stage, doubtful, was_reset });
+        self.batches.push_back(Queued {
+            index,
+            ids,
+            deadline_ms,
+            numbering: None,
+            attempts: 0,
+            stage,
+            doubtful,
+            was_reset,
+        });
     }
 
     /// Whether all batches are known.
@@ -156,22 +158,25 @@ impl Queue {
         let Some(at) = self.batches.iter().position(|batch| batch.stage == Stage::OnWire(correlation)) else {
             return Vec::new();
         };
-        match ErrorCode::from(code) {
-            ErrorCode::None => vec![self.acked(at, Some(offset))],
-            ErrorCode::DuplicateSequenceNumber => vec![self.acked(at, None)],
-            ErrorCode::OutOfOrderSequenceNumber if self.numbered => {
-                self.retry(at, now_ms);
-                let as_it_is = !self.unresolved && (self.batches[at].was_reset || !self.is_next(at));
-                if as_it_is { Vec::new() } else { vec![Event::WantsBump] }
-            }
-            error if is_retriable(error) => {
-                self.retry(at, now_ms);
-                let may_be_there = [ErrorCode::NotEnoughReplicasAfterAppend, ErrorCode::RequestTimedOut].contains(&error);
-                self.batches[at].doubtful |= may_be_there;
-                if may_be_there { vec![Event::Doubted(self.batches[at].index)] } else { Vec::new() }
-            }
-            _ => vec![self.refused(at, code)],
+        let error = ErrorCode::from(code);
+        if error == ErrorCode::None {
+            return vec![self.acked(at, Some(offset))];
         }
+        if error == ErrorCode::DuplicateSequenceNumber {
+            return vec![self.acked(at, None)];
+        }
+        if error == ErrorCode::OutOfOrderSequenceNumber && self.numbered {
+            self.retry(at, now_ms);
+            let as_it_is = !self.unresolved && (self.batches[at].was_reset || !self.is_next(at));
+            return if as_it_is { Vec::new() } else { vec![Event::WantsBump] };
+        }
+        if !is_retriable(error) {
+            return vec![self.refused(at, code)];
+        }
+        self.retry(at, now_ms);
+        let may_be_there = [ErrorCode::NotEnoughReplicasAfterAppend, ErrorCode::RequestTimedOut].contains(&error);
+        self.batches[at].doubtful |= may_be_there;
+        if may_be_there { vec![Event::Doubted(self.batches[at].index)] } else { Vec::new() }
     }
 
     fn acked(&mut self, at: usize, offset: Option<i64>) -> Event {

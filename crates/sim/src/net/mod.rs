@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Duration, sleep};
 
-pub use self::pipe::Weather;
 use self::pipe::Pipe;
+pub use self::pipe::Weather;
 use crate::clock::SimClock;
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -63,14 +63,8 @@ struct Inner {
 impl SimNet {
     /// A network on which nobody listens.
     pub fn new(clock: SimClock, trace: Trace, weather: Weather, rng: Rng) -> Arc<Self> {
-        let inner = Inner {
-            rng,
-            next: 0,
-            connections: BTreeMap::new(),
-            backlog: VecDeque::new(),
-            listener: None,
-            lives: 0,
-        };
+        let inner =
+            Inner { rng, next: 0, connections: BTreeMap::new(), backlog: VecDeque::new(), listener: None, lives: 0 };
         Arc::new(Self { clock, trace, weather, inner: Mutex::new(inner), arrived: Notify::new() })
     }
 

@@ -12,15 +12,15 @@ use tokio::time::{Duration, sleep};
 use super::life::{News, Stage};
 use super::{Report, World, clients_of, clock_now};
 use crate::checks::{Violation, judge};
-use crate::clients::consumer::{self, ConsumerPlan};
 use crate::clients::Shared;
+use crate::clients::consumer::{self, ConsumerPlan};
 use crate::history::Fate;
 use crate::phase::Phase;
 
 /// How long clients may take once all faults are healed: longer than any delivery timeout.
 const PROGRESS: Duration = Duration::from_secs(120);
 /// How long the last reader may take.
-const LAST_READ: Duration = Duration::from_secs(60);
+const LAST_READ: Duration = Duration::from_secs(300);
 /// After this nothing is under way any more: longer than any time limit of the broker for a connection's half-sent frame.
 const IDLE: Duration = Duration::from_secs(90);
 /// How long a graceful stop may take when nothing is under way.
@@ -158,7 +158,8 @@ impl World<'_> {
         let records: u64 = history.sent.iter().map(|batch| batch.ids.end - batch.ids.start).sum();
         self.coverage.add("records made", records);
         self.coverage.add("batches made", history.sent.len() as u64);
-        self.coverage.add("batches renumbered by their producer", history.sent.iter().filter(|b| b.renumbered).count() as u64);
+        self.coverage
+            .add("batches renumbered by their producer", history.sent.iter().filter(|b| b.renumbered).count() as u64);
         self.coverage.add("lives", self.lives);
         self.coverage.add("virtual seconds", self.clock.ms() / 1000);
         drop(history);

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use kafscale_ports::spawn::TokioSpawn;
 use kafscale_ports::Spawn;
+use kafscale_ports::spawn::TokioSpawn;
 use tokio::time::{Duration, sleep};
 
 use super::life::Stage;

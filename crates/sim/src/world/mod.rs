@@ -170,6 +170,9 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         for (gap_ms, fault) in &scenario.faults {
             self.live_for(Duration::from_millis(*gap_ms)).await;
+            if self.rng.chance(70) {
+                self.await_service().await;
+            }
             self.inject(*fault);
         }
         self.live_for(Duration::from_secs(1)).await;
@@ -177,6 +180,17 @@ impl<'a> World<'a> {
         self.shared.phase.begin(Phase::Quiet);
         self.await_clients(&mut done).await;
         self.end().await;
+    }
+
+    /// Waits a while for a broker that serves: most faults say most where there is one.
+    async fn await_service(&mut self) {
+        for _ in 0..40 {
+            if self.life.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
+                let pause = Duration::from_millis(self.rng.within(1..100));
+                return self.live_for(pause).await;
+            }
+            self.live_for(Duration::from_millis(50)).await;
+        }
     }
 
     /// Starts all clients; each sends its name when it has finished.
@@ -274,7 +288,8 @@ impl<'a> World<'a> {
             Some(News::Ended(end)) => {
                 self.trace.line(format_args!("life {} ended: {end}", self.lives));
                 let (quiet, stopping) = (life.quiet, life.stage == Stage::Stopping);
-                self.coverage.add(if stopping { "lives that stopped when asked" } else { "lives that ended by themselves" }, 1);
+                self.coverage
+                    .add(if stopping { "lives that stopped when asked" } else { "lives that ended by themselves" }, 1);
                 if quiet && !stopping {
                     self.break_rule("progress", format!("a broker on a healthy disk ended: {end}"));
                 }
@@ -308,7 +323,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, fault: &'static str) {
         self.drain_disk();
         let stage = self.life.as_ref().map_or("down", |life| life.stage.name());
-        let stage = format!("{stage}, after {}", self.last_op);
+        let stage = if stage == "down" { stage.to_owned() } else { format!("{stage}, after {}", self.last_op) };
         self.trace.line(format_args!("{fault}: {stage}"));
         self.happened.push(Happened { fault, stage, at_ms: self.clock.ms() });
     }

@@ -2,6 +2,7 @@
 //! truth that the checks compare with, and judges `objects` and `same-state`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -25,12 +26,12 @@ impl World<'_> {
         let mut truth = Truth { names: self.chronicle.names(), living, logs: BTreeMap::new() };
         let mut objects: BTreeMap<ObjectId, Option<Bytes>> = BTreeMap::new();
         for placed in self.chronicle.placed() {
-            if !objects.contains_key(&placed.object) {
+            if let Entry::Vacant(vacant) = objects.entry(placed.object) {
                 let bytes = self.bundle(placed.object).await;
                 if let Err(why) = &bytes {
                     self.break_rule("objects", format!("{:?}: {why:#}", placed.object));
                 }
-                objects.insert(placed.object, bytes.ok());
+                vacant.insert(bytes.ok());
             }
             let Some(bytes) = objects.get(&placed.object).into_iter().flatten().next() else { continue };
             match batch(bytes, &placed) {
