@@ -69,6 +69,7 @@ const API_NAMES: &[(i16, &str)] = &[
     (19, "create_topics"),
     (20, "delete_topics"),
     (22, "init_producer_id"),
+    (32, "describe_configs"),
 ];
 
 fn api_name(key: i16) -> &'static str {

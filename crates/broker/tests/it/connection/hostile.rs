@@ -119,7 +119,7 @@ async fn unread(scarce: u64) -> (World, Client) {
     while world.server.open() == 1 {
         sleep(Duration::from_secs(1)).await;
     }
-    let expected = if scarce > 32 << 20 { 31 } else { 600 };
+    let expected = if scarce > 32 << 20 { 11 } else { 600 };
     assert!((expected..expected + 60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     drop(held);
     (world, client)
