@@ -21,6 +21,13 @@ pub enum Fault {
         /// Power: what was not made durable is lost.
         power: bool,
     },
+    /// The next life is crashed, at this operation of its own: most often while it starts.
+    CrashNextLife {
+        /// Which of its operations.
+        after: u64,
+        /// See above.
+        power: bool,
+    },
     /// The same, between two polls, at once.
     CrashAtPoll {
         /// See above.
@@ -74,6 +81,8 @@ impl Fault {
         match self {
             Self::CrashAtOperation { power: true, .. } => "power lost at an operation",
             Self::CrashAtOperation { power: false, .. } => "killed at an operation",
+            Self::CrashNextLife { power: true, .. } => "power lost in the next life",
+            Self::CrashNextLife { power: false, .. } => "killed in the next life",
             Self::CrashAtPoll { power: true } => "power lost at a poll",
             Self::CrashAtPoll { power: false } => "killed at a poll",
             Self::Stop { .. } => "stopped",
@@ -256,6 +265,12 @@ fn fault(rng: &mut Rng) -> Vec<(u64, Fault)> {
     let mut faults = vec![(rng.within(0..gap_ms), fault)];
     if matches!(fault, Fault::FailWrites { .. } | Fault::Full { .. }) && rng.chance(50) {
         faults.push((rng.within(0..100), Fault::CrashAtOperation { after: rng.within(1..20), power: true }));
+    }
+    if matches!(fault, Fault::CrashAtOperation { .. } | Fault::CrashAtPoll { .. } | Fault::Stop { .. }) {
+        // A start has about forty operations.
+        for _ in 0..rng.within(0..3) {
+            faults.push((0, Fault::CrashNextLife { after: rng.within(1..60), power }));
+        }
     }
     faults
 }

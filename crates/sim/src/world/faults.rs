@@ -27,6 +27,10 @@ impl World<'_> {
                 self.disk.crash_at(self.disk.ops() + after);
                 return;
             }
+            Fault::CrashNextLife { .. } => {
+                self.doomed.push_back(fault);
+                return;
+            }
             Fault::CrashAtPoll { power } => {
                 self.happen(fault.name());
                 return self.crash(power);
@@ -92,6 +96,7 @@ impl World<'_> {
         self.fsyncs_fail = false;
         self.disk.crash_at(u64::MAX);
         self.armed = None;
+        self.doomed.clear();
         self.disk.set_latency_us(self.scenario.disk_us.0, self.scenario.disk_us.1);
         self.bug.and_then(Bug::rule).into_iter().for_each(|rule| self.disk.add(rule));
         self.net.heal();

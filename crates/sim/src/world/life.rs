@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::World;
 use crate::plant::Planted;
 use crate::rng::SeededRandom;
+use crate::scenario::Fault;
 use crate::tasks::Gate;
 
 /// What a life tells of itself.
@@ -71,6 +72,12 @@ impl World<'_> {
     pub(super) fn begin_life(&mut self) -> Life {
         self.lives += 1;
         self.disk = self.disk.remount();
+        let mut power = true;
+        self.armed = self.doomed.pop_front();
+        if let Some(Fault::CrashNextLife { after, power: lost }) = self.armed {
+            power = lost;
+            self.disk.crash_at(self.disk.ops() + after);
+        }
         let gate = Gate::new();
         let (tell, news) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -98,7 +105,7 @@ impl World<'_> {
             broker: None,
             stop: Some(stop),
             kill_at: None,
-            power: true,
+            power,
             wounded: self.fsyncs_fail,
             quiet: self.shared.phase() > crate::phase::Phase::Faults,
         }

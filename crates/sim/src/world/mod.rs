@@ -8,6 +8,7 @@ mod life;
 mod objects;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::{Arc, Once};
 
 use kafscale_log::Ledger;
@@ -113,6 +114,8 @@ struct World<'a> {
     fsyncs_fail: bool,
     /// What the disk will freeze for.
     armed: Option<Fault>,
+    /// How the next lives end.
+    doomed: VecDeque<Fault>,
     happened: Vec<Happened>,
     violations: Vec<Violation>,
     coverage: Coverage,
@@ -159,6 +162,7 @@ impl<'a> World<'a> {
             restart_at: clock_now(clock),
             fsyncs_fail: false,
             armed: None,
+            doomed: VecDeque::new(),
             happened: Vec::new(),
             violations: Vec::new(),
             coverage: Coverage::default(),
@@ -170,7 +174,7 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         for (gap_ms, fault) in &scenario.faults {
             self.live_for(Duration::from_millis(*gap_ms)).await;
-            if self.rng.chance(70) {
+            if self.rng.chance(70) && !matches!(fault, Fault::CrashNextLife { .. }) {
                 self.await_service().await;
             }
             self.inject(*fault);

@@ -5,7 +5,7 @@ use kafscale_sim::world::run;
 
 #[test]
 fn two_runs_of_one_seed_write_the_same_trace() {
-    for seed in 1..=40 {
+    for seed in 1..=200 {
         let scenario = Scenario::draw(seed, Limits::NONE);
         let (first, second) = (run(&scenario, None, true), run(&scenario, None, true));
         let pair = first.trace.lines().zip(second.trace.lines());
