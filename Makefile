@@ -1,7 +1,7 @@
 # What a person does with this repository. `make help` lists it; each target is one command or one script.
 
 SEEDS ?= 1000
-KILL_ROUNDS ?= 10
+KILL_ROUNDS ?= 50
 FUZZ_SECONDS ?= 60
 DATA_DIR ?= ./kafscale-data
 LISTEN ?= 127.0.0.1:9092
@@ -17,7 +17,7 @@ help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Builds the release binary, target/release/kafscale
-	cargo build --release --locked
+	cargo build --release --locked --package kafscale-cli
 
 run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
 	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)
@@ -28,7 +28,7 @@ test: install-test-deps build ## Installs what the tests need, runs every suite 
 test-produce-consume: install-test-deps build ## Real clients against the real binary, alone
 	scripts/test.sh produce_consume
 
-test-kill: install-test-deps build ## The kill test alone, with KILL_ROUNDS=50 for the long one
+test-kill: install-test-deps build ## The kill test alone, with KILL_ROUNDS=200 for a longer one
 	KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh kill_test
 
 fmt: ## Formats the code

@@ -5,7 +5,7 @@
 #   scripts/test.sh                     everything
 #   scripts/test.sh rust sim            these alone
 #
-# SEEDS, KILL_ROUNDS: how many simulated seeds and kill rounds (1000 and 10 unless set).
+# SEEDS, KILL_ROUNDS: how many simulated seeds and kill rounds (1000 and 50 unless set).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 logs=.tools/test-logs
@@ -19,7 +19,7 @@ produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test
 protocol() { pytest test_protocol.py test_admin.py; }
 durability() { pytest test_restart.py test_durable_order.py test_start_errors.py; }
 hostile() { pytest test_hostile.py; }
-kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-10}" -s; }
+kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
 all=(scripts rust sim produce_consume protocol durability hostile kill_test)

@@ -161,10 +161,12 @@ impl Broker {
         }
         let budgets = Budgets::of(settings.memory.budget_bytes);
         let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
-        let store = between.store(store(&env, &disk, &data_dir, &metrics));
+        let directory = Arc::new(DirectoryStore::new(Arc::clone(&disk), data_dir.objects()));
+        let store = between.store(timed(&env, &directory, &metrics));
         let replica = replica(&settings, &env, (&disk, &*kafka, between), &data_dir, Arc::clone(&store)).await?;
         let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
+        env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
         let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
         let service = Arc::new(Api::new(Arc::new(context)));
         let connections =
@@ -212,9 +214,19 @@ impl Broker {
     }
 }
 
-fn store(env: &Env, disk: &Arc<dyn Disk>, data_dir: &DataDir, metrics: &Arc<Metrics>) -> Arc<dyn ObjectStore> {
-    let inner = DirectoryStore::new(Arc::clone(disk), data_dir.objects());
-    Arc::new(Timed { inner, clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
+/// Ends the broker when its store is damaged: it would refuse produce for ever.
+async fn guard(store: Arc<DirectoryStore>, replica: Arc<Replica>) {
+    tokio::select! {
+        biased;
+        _over = replica.ended() => {}
+        () = store.wounded() => {
+            replica.fail("an fsync of a directory of objects has failed; check the disk and restart the broker");
+        }
+    }
+}
+
+fn timed(env: &Env, store: &Arc<DirectoryStore>, metrics: &Arc<Metrics>) -> Arc<dyn ObjectStore> {
+    Arc::new(Timed { inner: Arc::clone(store), clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
 }
 
 async fn replica(

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 
 /// `inner`, measured.
 pub(crate) struct Timed<S> {
-    pub(crate) inner: S,
+    pub(crate) inner: Arc<S>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
 }

@@ -55,7 +55,7 @@ async fn create(context: &Context, topic: &CreatableTopic, validate_only: bool) 
 
 fn explain(error: ErrorCode, name: &str) -> Refused {
     let words = if error == ErrorCode::TopicAlreadyExists {
-        format!("topic '{name}' exists already")
+        format!("topic '{name}' already exists")
     } else if error == ErrorCode::InvalidTopicException {
         let most = limits::TOPIC_NAME_BYTES;
         format!(

@@ -129,6 +129,11 @@ impl Replica {
         reason.ok().flatten().unwrap_or(End::Stopped)
     }
 
+    /// Ends the session from this side at once, for a reason that lies outside of journal and fold.
+    pub fn fail(&self, reason: &str) {
+        self.finish(End::Failed(reason.to_owned()));
+    }
+
     async fn send(&self, proposal: Proposal) -> Result<(), CommitError> {
         self.proposals.send(proposal).await.map_err(|_closed| CommitError::Refused)
     }

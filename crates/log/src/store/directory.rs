@@ -8,7 +8,8 @@
 //!   can be gone after the next power failure, with every object in it. So the first use of a directory in this
 //!   life fsyncs its parent, whoever made it.
 //! - A directory's failed fsync may have dropped any name in it, and a later fsync can succeed all the same
-//!   (fsyncgate). So nothing is stored any more in a directory whose fsync failed, until the process restarts.
+//!   (fsyncgate). So nothing is stored any more in a directory whose fsync failed, and the broker is told
+//!   ([`DirectoryStore::wounded`]), so that it ends: only a new process finds out what is there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use kafscale_ports::Disk;
 use kafscale_ports::disk::{DiskFile, OpenMode};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::{GetError, ObjectName, ObjectStore, PutError};
 
@@ -30,6 +32,8 @@ pub struct DirectoryStore {
     root: PathBuf,
     /// Directories that this life has used. At most one for each two hexadecimal digits and a few more.
     used: Mutex<BTreeMap<PathBuf, Trust>>,
+    /// Has a permit once an fsync of a directory has failed.
+    wound: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,13 @@ enum Trust {
 impl DirectoryStore {
     /// A store on `root`, whose parent must exist; `root` itself is made with the first object.
     pub fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
-        Self { disk, root, used: Mutex::default() }
+        Self { disk, root, used: Mutex::default(), wound: Notify::new() }
+    }
+
+    /// Returns once an fsync of a directory has failed: from then on the store refuses more and more until the process
+    /// restarts. For one caller.
+    pub async fn wounded(&self) {
+        self.wound.notified().await;
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
@@ -81,6 +91,7 @@ impl DirectoryStore {
         let mut used = self.used.lock();
         if synced.is_err() {
             used.insert(directory.to_owned(), Trust::Doubtful);
+            self.wound.notify_one();
         }
         // Somebody else's failed fsync may have dropped the name that this one seems to have made durable.
         match used.get(directory) {
