@@ -7,6 +7,7 @@
 //! ```text
 //! corpus/<target>/*  ─▶ tests/corpus.rs: each file, and a few thousand mutations of them, the same ones every time
 //!                    ─▶ kafscale-fuzz run: mutations for as long as one likes; failures land in artifacts/
+//!                    ─▶ libfuzzer/run.sh TARGET: the same, guided by coverage; needs a C++ compiler
 //!                    ◀─ kafscale-fuzz seed: real values, from [`mod@seed`]
 //! ```
 //!

@@ -1,0 +1,3 @@
+//! The target `bundle` under libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(kafscale_fuzz::bundle::bundle(input)));

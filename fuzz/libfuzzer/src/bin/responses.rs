@@ -1,0 +1,3 @@
+//! The target `responses` under libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(kafscale_fuzz::wire::responses(input)));
