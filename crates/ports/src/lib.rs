@@ -33,6 +33,10 @@ pub struct Env {
 impl Env {
     /// The real outside: the system's clock and entropy, tasks on the current tokio runtime.
     pub fn real() -> Self {
-        Self { clock: Arc::new(clock::SystemClock), random: Arc::new(random::SystemRandom), tasks: Arc::new(spawn::TokioSpawn) }
+        Self {
+            clock: Arc::new(clock::SystemClock),
+            random: Arc::new(random::SystemRandom),
+            tasks: Arc::new(spawn::TokioSpawn),
+        }
     }
 }
