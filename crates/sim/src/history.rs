@@ -21,6 +21,17 @@ pub enum Fate {
     Refused(i16),
 }
 
+/// A batch's way to the broker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempts {
+    /// How many there were.
+    pub made: u32,
+    /// How many of these may have succeeded without an answer that says so.
+    pub doubted: u32,
+    /// The producer gave the batch another sequence after an attempt whose outcome it does not know.
+    pub renumbered: bool,
+}
+
 /// One batch of one producer.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -38,12 +49,8 @@ pub struct Sent {
     pub quiet: bool,
     /// It was sent with acks=0: nothing will ever be known.
     pub silent: bool,
-    /// The producer gave it another sequence after an attempt whose outcome it does not know.
-    pub renumbered: bool,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// How many of these attempts may have succeeded without an answer that says so.
-    pub doubts: u32,
+    /// How often it was sent, and how.
+    pub attempts: Attempts,
     /// When it was made.
     pub made_ms: u64,
     /// When its fate was known.

@@ -41,7 +41,7 @@ pub(super) fn judge(history: &History, truth: &Truth, found: &mut Vec<Violation>
         }
         // Each attempt counts once: that which was acknowledged, and those of which nobody knows.
         let acked = usize::from(matches!(batch.fate, Fate::Acked(_) | Fate::AckedSomewhere));
-        let possible = acked + batch.doubts as usize;
+        let possible = acked + batch.attempts.doubted as usize;
         if copies.len() > possible {
             let what =
                 format!("{} is there {} times: {copies:?}; only {possible} attempts can have", context(), copies.len());
@@ -49,7 +49,7 @@ pub(super) fn judge(history: &History, truth: &Truth, found: &mut Vec<Violation>
         }
         // A topic that is created again under its name may get once more what the deleted one had.
         let again = copies.iter().any(|spot| copies.iter().filter(|other| other.0 == spot.0).count() > 1);
-        if batch.idempotent && !batch.renumbered && again {
+        if batch.idempotent && !batch.attempts.renumbered && again {
             break_rule(found, "once", format!("{} is there {} times: {copies:?}", context(), copies.len()));
         }
         if batch.quiet && !batch.silent && !matches!(batch.fate, Fate::Acked(_)) {
@@ -94,7 +94,7 @@ fn belongs(batch: &Sent, truth: &Truth, spot: &Spot) -> bool {
 /// it numbered anew.
 fn order(history: &History, truth: &Truth, spots: &BTreeMap<u64, Vec<Spot>>, found: &mut Vec<Violation>) {
     let mut last: BTreeMap<(usize, TopicId, u32), i64> = BTreeMap::new();
-    for batch in history.sent.iter().filter(|batch| batch.idempotent && !batch.renumbered) {
+    for batch in history.sent.iter().filter(|batch| batch.idempotent && !batch.attempts.renumbered) {
         let Some(spot) = spots.get(&batch.ids.start).and_then(|spots| spots.first()) else { continue };
         // A topic that was created again takes producers in the middle of their numbering, and what they retry late
         // comes after what they sent at once.

@@ -19,7 +19,7 @@ use super::batch::encode;
 use super::link::{Answer, Link, Lost};
 use super::lookup::{Found, PATIENCE, topics};
 use super::queue::{Event, Queue, Queued};
-use crate::history::{Fate, Sent};
+use crate::history::{Attempts, Fate, Sent};
 use crate::phase::Phase;
 use crate::rng::Rng;
 
@@ -71,6 +71,30 @@ struct OnWire {
     partitions: BTreeMap<Partition, Uuid>,
 }
 
+/// What it knows of its topics.
+struct Metadata {
+    topics: BTreeMap<String, Found>,
+    /// It must ask (again).
+    stale: bool,
+}
+
+impl Metadata {
+    fn partitions(&self) -> Vec<Partition> {
+        let topics = self.topics.values();
+        topics.flat_map(|topic| (0..topic.partitions).map(|index| (topic.name.clone(), index))).collect()
+    }
+}
+
+/// When it makes its batches.
+struct Schedule {
+    /// How many it has made while faults happen.
+    made: u32,
+    /// When it makes the next one.
+    next_ms: u64,
+    /// It has made its last ones, those of the quiet phase.
+    finished: bool,
+}
+
 struct Producer {
     shared: Arc<Shared>,
     plan: ProducerPlan,
@@ -79,12 +103,9 @@ struct Producer {
     link: Option<Link>,
     on_wire: VecDeque<OnWire>,
     queues: BTreeMap<Partition, Queue>,
-    found: BTreeMap<String, Found>,
-    stale: bool,
+    metadata: Metadata,
     id: Option<(i64, i16)>,
-    made: u32,
-    next_make_ms: u64,
-    finished: bool,
+    schedule: Schedule,
 }
 
 /// Runs a producer until the quiet phase has come and all its batches are known.
@@ -98,12 +119,9 @@ pub async fn run(shared: Arc<Shared>, plan: ProducerPlan, rng: Rng) {
         link: None,
         on_wire: VecDeque::new(),
         queues: BTreeMap::new(),
-        found: BTreeMap::new(),
-        stale: true,
+        metadata: Metadata { topics: BTreeMap::new(), stale: true },
         id: None,
-        made: 0,
-        next_make_ms: 0,
-        finished: false,
+        schedule: Schedule { made: 0, next_ms: 0, finished: false },
     };
     while !producer.is_done() {
         if producer.turn().await == Err(Lost) {
@@ -116,7 +134,7 @@ pub async fn run(shared: Arc<Shared>, plan: ProducerPlan, rng: Rng) {
 
 impl Producer {
     fn is_done(&self) -> bool {
-        self.finished && self.queues.values().all(Queue::is_empty)
+        self.schedule.finished && self.queues.values().all(Queue::is_empty)
     }
 
     async fn turn(&mut self) -> Result<(), Lost> {
@@ -132,11 +150,11 @@ impl Producer {
         if self.link.is_none() {
             self.link = Some(Link::connect(&self.shared, &self.name).await?);
         }
-        if self.stale || (self.shared.is_quiet() && !self.finished) {
+        if self.metadata.stale || (self.shared.is_quiet() && !self.schedule.finished) {
             let mut control = Link::connect(&self.shared, &self.name).await?;
             let found = topics(&self.shared, &mut control, Some(&self.plan.topics), true).await?;
-            self.stale = found.len() < self.plan.topics.len();
-            self.found = found.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+            self.metadata.stale = found.len() < self.plan.topics.len();
+            self.metadata.topics = found.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
         }
         if self.plan.idempotent && self.id.is_none() {
             let mut control = Link::connect(&self.shared, &self.name).await?;
@@ -159,27 +177,23 @@ impl Producer {
     /// Makes the batches whose time has come; in the quiet phase a last one for each partition.
     fn make_due(&mut self) {
         let now_ms = self.shared.clock.ms();
-        let partitions: Vec<Partition> = self
-            .found
-            .values()
-            .flat_map(|topic| (0..topic.partitions).map(|index| (topic.name.clone(), index)))
-            .collect();
+        let partitions = self.metadata.partitions();
         if partitions.is_empty() {
             return;
         }
         if self.shared.is_quiet() {
-            if !self.finished && self.found.len() == self.plan.topics.len() {
-                self.finished = true;
+            if !self.schedule.finished && self.metadata.topics.len() == self.plan.topics.len() {
+                self.schedule.finished = true;
                 partitions.into_iter().for_each(|partition| self.make(partition, now_ms));
             }
             return;
         }
-        while self.made < self.plan.batches && self.next_make_ms <= now_ms {
+        while self.schedule.made < self.plan.batches && self.schedule.next_ms <= now_ms {
             let partition = partitions[self.rng.index(partitions.len())].clone();
             self.make(partition, now_ms);
-            self.made += 1;
-            self.next_make_ms =
-                self.next_make_ms.max(now_ms.saturating_sub(100)) + self.rng.within(self.plan.pause_ms.clone());
+            self.schedule.made += 1;
+            self.schedule.next_ms =
+                self.schedule.next_ms.max(now_ms.saturating_sub(100)) + self.rng.within(self.plan.pause_ms.clone());
         }
     }
 
@@ -192,9 +206,7 @@ impl Producer {
             idempotent: self.plan.idempotent,
             quiet: self.shared.is_quiet(),
             silent: self.plan.acks == 0,
-            renumbered: false,
-            attempts: 0,
-            doubts: 0,
+            attempts: Attempts::default(),
             made_ms: now_ms,
             known_ms: None,
             fate: Fate::Unknown,
@@ -233,12 +245,12 @@ impl Producer {
         let mut topics: BTreeMap<String, TopicProduceData> = BTreeMap::new();
         let mut partitions = BTreeMap::new();
         for (partition, queue) in &mut self.queues {
-            let topic_id = self.found.get(&partition.0).map_or(Uuid::ZERO, |found| found.id);
+            let topic_id = self.metadata.topics.get(&partition.0).map_or(Uuid::ZERO, |found| found.id);
             if by_id && topic_id.is_zero() {
                 continue;
             }
             let Some(batch) = queue.take(correlation, self.id, now_ms) else { continue };
-            self.shared.history.lock().sent[batch.index].attempts += 1;
+            self.shared.history.lock().sent[batch.index].attempts.made += 1;
             let topic = topics.entry(partition.0.clone()).or_default();
             if by_id {
                 topic.topic_id = topic_id;
@@ -272,9 +284,10 @@ impl Producer {
         if oldest.is_some_and(|due| due <= now_ms) {
             return Err(Lost);
         }
-        let makes =
-            (self.made < self.plan.batches && !self.shared.is_quiet()).then_some(self.next_make_ms.max(now_ms + 1));
-        let refresh = (self.stale || (self.shared.is_quiet() && !self.finished)).then_some(now_ms + 100);
+        let makes = (self.schedule.made < self.plan.batches && !self.shared.is_quiet())
+            .then_some(self.schedule.next_ms.max(now_ms + 1));
+        let refresh =
+            (self.metadata.stale || (self.shared.is_quiet() && !self.schedule.finished)).then_some(now_ms + 100);
         let queues = self.queues.values().filter_map(|queue| queue.next_due_ms(now_ms));
         let due = queues.chain(oldest).chain(makes).chain(refresh).min().unwrap_or(now_ms + 1000);
         let pause = Duration::from_millis(due.saturating_sub(now_ms).max(1));
@@ -305,7 +318,7 @@ impl Producer {
                 continue;
             };
             self.shared.history.lock().answered(ProduceRequest::KEY, part.error_code);
-            self.stale |= UNKNOWN.map(ErrorCode::code).contains(&part.error_code);
+            self.metadata.stale |= UNKNOWN.map(ErrorCode::code).contains(&part.error_code);
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
             let events = queue.answered(request.correlation, part.error_code, part.base_offset, now_ms);
             if apply(&self.shared, events, now_ms) {
@@ -392,8 +405,8 @@ fn apply(shared: &Shared, events: Vec<Event>, now_ms: u64) -> bool {
             Event::Acked(index, None) => history.decide(index, Fate::AckedSomewhere, now_ms),
             Event::Refused(index, code) => history.decide(index, Fate::Refused(code), now_ms),
             Event::GivenUp(index) => history.decide(index, Fate::Unknown, now_ms),
-            Event::Doubted(index) => history.sent[index].doubts += 1,
-            Event::Renumbered(index) => history.sent[index].renumbered = true,
+            Event::Doubted(index) => history.sent[index].attempts.doubted += 1,
+            Event::Renumbered(index) => history.sent[index].attempts.renumbered = true,
             Event::WantsBump => bump = true,
         }
     }

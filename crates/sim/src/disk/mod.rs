@@ -1,15 +1,17 @@
 //! A disk that forgets what was not made durable. Owns the faults: crash at any operation, full disk, errors, fsyncs
-//! that fail and fsyncs that lie. What files and names hold is in `files` and `names`.
+//! that fail and fsyncs that lie. What files and names hold is in `files` and `names`, who
+//! locks them in `locks`, what was asked of the disk in `op_log`.
 //!
 //! A [`SimDisk`] is one mount: after [`SimDisk::crash`] or [`SimDisk::kill`] its operations never complete, and
 //! [`SimDisk::remount`] gives the next life a handle. Everything follows from the seed and the order of calls.
 
 mod files;
+mod locks;
 mod names;
+mod op_log;
 mod rng;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +26,9 @@ use tokio::sync::watch;
 
 pub use rng::Rng;
 
+use self::locks::Locks;
 use self::names::{Ino, Tree};
+use self::op_log::{Done, OpLog};
 
 /// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,14 +129,10 @@ struct State {
     capacity: u64,
     latency_us: (u64, u64),
     write_back_one_in: u64,
-    ops: u64,
+    log: OpLog,
     crash_at: Option<u64>,
     life: u64,
-    locks: BTreeMap<Ino, u64>,
-    next_lock: u64,
-    counts: BTreeMap<Op, u64>,
-    trace: Vec<u8>,
-    tracing: bool,
+    locks: Locks,
 }
 
 struct Shared {
@@ -157,14 +157,10 @@ impl SimDisk {
             capacity: u64::MAX,
             latency_us: (0, 0),
             write_back_one_in: 0,
-            ops: 0,
+            log: OpLog::default(),
             crash_at: None,
             life: 0,
-            locks: BTreeMap::new(),
-            next_lock: 0,
-            counts: BTreeMap::new(),
-            trace: Vec::new(),
-            tracing: false,
+            locks: Locks::default(),
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), frozen: watch::Sender::new(false) }), life: 0 }
     }
@@ -183,7 +179,7 @@ impl SimDisk {
 
     fn end_life(&self, state: &mut State) {
         state.life += 1;
-        state.locks.clear();
+        state.locks.release_all();
         state.crash_at = None;
         self.shared.frozen.send_replace(false);
     }
@@ -209,12 +205,12 @@ impl SimDisk {
 
     /// Operations that were asked for so far.
     pub fn ops(&self) -> u64 {
-        self.shared.state.lock().ops
+        self.shared.state.lock().log.asked()
     }
 
     /// Operations by kind.
     pub fn counts(&self) -> BTreeMap<Op, u64> {
-        self.shared.state.lock().counts.clone()
+        self.shared.state.lock().log.counts().clone()
     }
 
     /// Adds a fault.
@@ -246,12 +242,12 @@ impl SimDisk {
 
     /// Begins to note every operation.
     pub fn start_trace(&self) {
-        self.shared.state.lock().tracing = true;
+        self.shared.state.lock().log.start_trace();
     }
 
     /// What was noted: a line for each operation.
     pub fn take_trace(&self) -> Vec<u8> {
-        std::mem::take(&mut self.shared.state.lock().trace)
+        self.shared.state.lock().log.take_trace()
     }
 
     /// The order of things in every operation: it is counted, takes its time, and then happens at once.
@@ -269,7 +265,7 @@ impl SimDisk {
             let mut state = self.shared.state.lock();
             if state.life != self.life {
                 None
-            } else if state.crash_at.is_some_and(|at| state.ops >= at) {
+            } else if state.crash_at.is_some_and(|at| state.log.asked() >= at) {
                 if op.changes_something() && state.rng.one_in(2) {
                     // What it says reaches nobody.
                     let _ = effect(&mut state, Verdict::Frozen);
@@ -279,7 +275,9 @@ impl SimDisk {
             } else {
                 let verdict = state.judge(op, path);
                 let result = effect(&mut state, verdict);
-                state.note(op, path, verdict, result.is_ok());
+                let lied = verdict == Verdict::Lie;
+                let done = Done { lied, ok: result.is_ok(), used: state.tree.used() };
+                state.log.note(op, path, done);
                 Some(result)
             }
         };
@@ -296,8 +294,7 @@ impl SimDisk {
 
 impl State {
     fn arrive(&mut self, op: Op) -> u64 {
-        self.ops += 1;
-        *self.counts.entry(op).or_default() += 1;
+        self.log.count(op);
         let (least, most) = self.latency_us;
         if most == 0 { 0 } else { self.rng.between(least, most) }
     }
@@ -323,17 +320,6 @@ impl State {
             Effect::Fail(kind) => Verdict::Fail(kind),
             Effect::Lie => Verdict::Lie,
         }
-    }
-
-    fn note(&mut self, op: Op, path: &Path, verdict: Verdict, ok: bool) {
-        if !self.tracing {
-            return;
-        }
-        let mut line = String::new();
-        let lie = if verdict == Verdict::Lie { " lie" } else { "" };
-        let used = self.tree.used();
-        writeln!(line, "{} {op:?} {}{lie} {ok} {used}", self.ops, path.display()).expect("a string takes everything");
-        self.trace.extend_from_slice(line.as_bytes());
     }
 
     /// A change of names under a verdict: a failed one may have happened.
@@ -433,12 +419,8 @@ impl Disk for SimDisk {
                     Ok(ino) => ino,
                     Err(_) => s.names(v, |tree| tree.create(path))?,
                 };
-                if s.locks.contains_key(&ino) {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                s.next_lock += 1;
-                s.locks.insert(ino, s.next_lock);
-                Ok((ino, s.next_lock))
+                let id = s.locks.take(ino).ok_or(io::ErrorKind::WouldBlock)?;
+                Ok((ino, id))
             })
             .await?;
         Ok(Box::new(Held { shared: Arc::clone(&self.shared), ino, id }))
@@ -455,11 +437,7 @@ impl DiskLock for Held {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock();
-        // After a crash another life may hold it.
-        if state.locks.get(&self.ino) == Some(&self.id) {
-            state.locks.remove(&self.ino);
-        }
+        self.shared.state.lock().locks.release(self.ino, self.id);
     }
 }
 

@@ -58,23 +58,24 @@ impl World<'_> {
         self.live_for(CALM).await;
         let last_read = self.read_everything().await;
         self.live_for(CALM).await;
-        if let Some(broker) = self.life.as_ref().and_then(|life| life.broker.clone()) {
+        if let Some(broker) = self.lives.present.as_ref().and_then(|life| life.broker.clone()) {
             use kafscale_log::Ledger;
             let state = broker.replica().state().clone();
             self.chronicle.compare(&state, "the last broker");
         }
         self.crash(false);
-        self.disk = self.disk.remount();
+        self.disk.mount = self.disk.mount.remount();
         let truth = self.truth().await;
         self.chronicle.conclude();
         let odd = self.chronicle.take_odd().into_iter().map(|(check, what)| Violation { check, what });
-        self.violations.extend(odd);
+        self.record.violations.extend(odd);
         let judged = judge(&self.shared.history.lock(), &truth, &last_read.history.lock());
-        self.violations.extend(judged);
+        self.record.violations.extend(judged);
     }
 
     fn judge_memory(&mut self) {
-        let used = self.life.as_ref().and_then(|life| life.broker.as_ref()).map_or(0, |broker| broker.memory_used());
+        let used =
+            self.lives.present.as_ref().and_then(|life| life.broker.as_ref()).map_or(0, |broker| broker.memory_used());
         if used > 0 {
             self.break_rule("memory", format!("{used} bytes are reserved although nothing is under way"));
         }
@@ -82,7 +83,7 @@ impl World<'_> {
 
     async fn stop_gracefully(&mut self) {
         let kill_at = clock_now(self.clock) + STOP * 2;
-        let Some(life) = self.life.as_mut().filter(|life| life.stage == Stage::Serving) else {
+        let Some(life) = self.lives.present.as_mut().filter(|life| life.stage == Stage::Serving) else {
             return self.break_rule("progress", "no broker serves at the end".to_owned());
         };
         life.stop(kill_at);
@@ -109,7 +110,7 @@ impl World<'_> {
             from_latest: false,
         };
         let (done, mut finished) = mpsc::channel(1);
-        let reader = consumer::run(Arc::clone(&shared), plan, self.root.fork("last reader", 0));
+        let reader = consumer::run(Arc::clone(&shared), plan, self.draws.root.fork("last reader", 0));
         let task = async move {
             reader.await;
             let _gone = done.send(()).await;
@@ -134,8 +135,8 @@ impl World<'_> {
     /// Sums up.
     pub(super) fn report(mut self) -> Report {
         let history = self.shared.history.lock();
-        for happened in &self.happened {
-            self.coverage.count(happened.fault, &happened.stage, "times");
+        for happened in &self.record.happened {
+            self.record.coverage.count(happened.fault, &happened.stage, "times");
             let under_way = history.sent.iter().filter(|batch| {
                 let open = batch.known_ms.is_none_or(|known| known >= happened.at_ms);
                 batch.made_ms <= happened.at_ms && open
@@ -148,23 +149,27 @@ impl World<'_> {
                 })
                 .collect();
             if outcomes.is_empty() {
-                self.coverage.count(happened.fault, &happened.stage, "idle");
+                self.record.coverage.count(happened.fault, &happened.stage, "idle");
             }
-            outcomes.into_iter().for_each(|outcome| self.coverage.count(happened.fault, &happened.stage, outcome));
+            outcomes
+                .into_iter()
+                .for_each(|outcome| self.record.coverage.count(happened.fault, &happened.stage, outcome));
         }
         for ((key, code), n) in &history.answers {
-            self.coverage.add(&format!("answers of API key {key} with error code {code}"), *n);
+            self.record.coverage.add(&format!("answers of API key {key} with error code {code}"), *n);
         }
         let records: u64 = history.sent.iter().map(|batch| batch.ids.end - batch.ids.start).sum();
-        self.coverage.add("records made", records);
-        self.coverage.add("batches made", history.sent.len() as u64);
-        self.coverage
-            .add("batches renumbered by their producer", history.sent.iter().filter(|b| b.renumbered).count() as u64);
-        self.coverage.add("lives", self.lives);
-        self.coverage.add("virtual seconds", self.clock.ms() / 1000);
+        self.record.coverage.add("records made", records);
+        self.record.coverage.add("batches made", history.sent.len() as u64);
+        self.record.coverage.add(
+            "batches renumbered by their producer",
+            history.sent.iter().filter(|b| b.attempts.renumbered).count() as u64,
+        );
+        self.record.coverage.add("lives", self.lives.begun);
+        self.record.coverage.add("virtual seconds", self.clock.ms() / 1000);
         drop(history);
         let (trace, trace_hash) = (self.trace.lines(), self.trace.hash());
-        Report { violations: self.violations, coverage: self.coverage, trace, trace_hash }
+        Report { violations: self.record.violations, coverage: self.record.coverage, trace, trace_hash }
     }
 }
 

@@ -21,14 +21,14 @@ impl World<'_> {
     pub(super) fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::CrashAtOperation { after, power } => {
-                let Some(life) = &mut self.life else { return };
+                let Some(life) = &mut self.lives.present else { return };
                 life.power = power;
-                self.armed = Some(fault);
-                self.disk.crash_at(self.disk.ops() + after);
+                self.crashes.armed = Some(fault);
+                self.disk.mount.crash_at(self.disk.mount.ops() + after);
                 return;
             }
             Fault::CrashNextLife { .. } => {
-                self.doomed.push_back(fault);
+                self.crashes.next_lives.push_back(fault);
                 return;
             }
             Fault::CrashAtPoll { power } => {
@@ -38,7 +38,7 @@ impl World<'_> {
             Fault::Cut(how) => self.net.cut(how),
             Fault::Stop { patience_ms } => {
                 let kill_at = clock_now(self.clock) + Duration::from_millis(patience_ms);
-                if let Some(life) = self.life.as_mut().filter(|life| life.stage == Stage::Serving) {
+                if let Some(life) = self.lives.present.as_mut().filter(|life| life.stage == Stage::Serving) {
                     life.stop(kill_at);
                 }
             }
@@ -60,28 +60,28 @@ impl World<'_> {
         if matches!(op, Op::Sync | Op::SyncDir) {
             // This life, or the one that comes to it.
             self.fsyncs_fail = true;
-            self.life.iter_mut().for_each(|life| life.wounded = true);
+            self.lives.present.iter_mut().for_each(|life| life.wounded = true);
         }
-        let skip = [0, 0, 3, 10][self.rng.index(4)];
-        self.disk.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
+        let skip = [0, 0, 3, 10][self.draws.world.index(4)];
+        self.disk.mount.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
     }
 
     fn pause(&mut self, ms: u64) {
-        let Some(life) = &self.life else { return };
+        let Some(life) = &self.lives.present else { return };
         life.gate.pause();
         let gate = life.gate.clone();
         after(ms, move || gate.resume());
     }
 
     fn fill(&mut self, ms: u64, left_bytes: u64) {
-        self.drain_disk();
-        let disk = self.disk.clone();
-        disk.set_capacity(self.used_bytes + left_bytes);
+        self.disk.drain_into(&self.trace);
+        let disk = self.disk.mount.clone();
+        disk.set_capacity(self.disk.used_bytes + left_bytes);
         after(ms, move || disk.set_capacity(u64::MAX));
     }
 
     fn slow(&mut self, ms: u64) {
-        let (disk, (least, most)) = (self.disk.clone(), self.scenario.disk_us);
+        let (disk, (least, most)) = (self.disk.mount.clone(), self.scenario.disk_us);
         disk.set_latency_us(20_000, 500_000);
         after(ms, move || disk.set_latency_us(least, most));
     }
@@ -89,19 +89,19 @@ impl World<'_> {
     /// Undoes all faults and waits until a broker serves. A life with a failed fsync behind it is restarted: it may
     /// refuse what lies in a directory of which nobody knows what is durable.
     pub(super) async fn heal(&mut self) {
-        self.drain_disk();
+        self.disk.drain_into(&self.trace);
         self.trace.line(format_args!("all faults are healed"));
         self.shared.phase.begin(Phase::Healing);
-        self.disk.heal();
+        self.disk.mount.heal();
         self.fsyncs_fail = false;
-        self.disk.crash_at(u64::MAX);
-        self.armed = None;
-        self.doomed.clear();
-        self.disk.set_latency_us(self.scenario.disk_us.0, self.scenario.disk_us.1);
-        self.bug.and_then(Bug::rule).into_iter().for_each(|rule| self.disk.add(rule));
+        self.disk.mount.crash_at(u64::MAX);
+        self.crashes.armed = None;
+        self.crashes.next_lives.clear();
+        self.disk.mount.set_latency_us(self.scenario.disk_us.0, self.scenario.disk_us.1);
+        self.bug.and_then(Bug::rule).into_iter().for_each(|rule| self.disk.mount.add(rule));
         self.net.heal();
         let kill_at = clock_now(self.clock) + CALM;
-        if let Some(life) = &mut self.life {
+        if let Some(life) = &mut self.lives.present {
             life.gate.resume();
             match life.stage {
                 Stage::Stopping => life.kill_at = Some(life.kill_at.map_or(kill_at, |at| at.min(kill_at))),
@@ -112,7 +112,7 @@ impl World<'_> {
         }
         self.live_for(CALM).await;
         for _ in 0..30 {
-            if self.life.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
+            if self.lives.present.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
                 return;
             }
             self.live_for(Duration::from_secs(1)).await;

@@ -70,13 +70,13 @@ impl Life {
 impl World<'_> {
     /// Begins the next life.
     pub(super) fn begin_life(&mut self) -> Life {
-        self.lives += 1;
-        self.disk = self.disk.remount();
+        self.lives.begun += 1;
+        self.disk.mount = self.disk.mount.remount();
         let mut power = true;
-        self.armed = self.doomed.pop_front();
-        if let Some(Fault::CrashNextLife { after, power: lost }) = self.armed {
+        self.crashes.armed = self.crashes.next_lives.pop_front();
+        if let Some(Fault::CrashNextLife { after, power: lost }) = self.crashes.armed {
             power = lost;
-            self.disk.crash_at(self.disk.ops() + after);
+            self.disk.mount.crash_at(self.disk.mount.ops() + after);
         }
         let gate = Gate::new();
         let (tell, news) = mpsc::unbounded_channel();
@@ -84,20 +84,20 @@ impl World<'_> {
         let tasks: Arc<dyn Spawn> = Arc::new(gate.clone());
         let env = Env {
             clock: Arc::new(self.clock),
-            random: Arc::new(SeededRandom::new(self.root.fork("life", self.lives))),
+            random: Arc::new(SeededRandom::new(self.draws.root.fork("life", self.lives.begun))),
             tasks: Arc::clone(&tasks),
         };
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.mount.clone());
         let outside = Outside { env, disk, kafka: self.net.listen(), http: None };
         let planted = Planted {
             chronicle: Arc::clone(&self.chronicle),
             bug: self.bug,
             tasks,
             snapshots: self.scenario.snapshots,
-            journal_file_bytes: self.rng.within(200..self.scenario.journal_file_bytes),
+            journal_file_bytes: self.draws.world.within(200..self.scenario.journal_file_bytes),
         };
         gate.spawn("broker", Box::pin(live(self.settings(), outside, planted, tell, stopped)));
-        self.trace.line(format_args!("life {} begins", self.lives));
+        self.trace.line(format_args!("life {} begins", self.lives.begun));
         Life {
             gate,
             stage: Stage::Starting,

@@ -90,35 +90,92 @@ struct Happened {
     at_ms: u64,
 }
 
+/// The generators of a world: the scenario's, from which each part forks its own, and those of the world itself.
+struct Draws {
+    root: Rng,
+    /// When and where things happen.
+    world: Rng,
+    /// What a power failure leaves on the disk.
+    crashes: DiskRng,
+}
+
+impl Draws {
+    fn new(seed: u64) -> Self {
+        let root = Rng::new(seed);
+        Self { world: root.fork("world", 0), crashes: DiskRng::new(root.fork("disk crashes", 0).u64()), root }
+    }
+}
+
+/// The disk, and what its trace told last.
+struct WatchedDisk {
+    mount: SimDisk,
+    /// Its last operation.
+    last_op: String,
+    /// What all files had together after it.
+    used_bytes: u64,
+}
+
+impl WatchedDisk {
+    fn new(mount: SimDisk) -> Self {
+        Self { mount, last_op: String::new(), used_bytes: 0 }
+    }
+
+    /// Takes the disk's own trace into the world's.
+    fn drain_into(&mut self, trace: &Trace) {
+        let lines = self.mount.take_trace();
+        let lines = String::from_utf8_lossy(&lines);
+        for line in lines.lines() {
+            trace.line(format_args!("disk {line}"));
+        }
+        if let Some(last) = lines.lines().next_back() {
+            self.last_op = class_of(last);
+            self.used_bytes = last.rsplit(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0);
+        }
+    }
+}
+
+/// The broker's lives, one after another.
+struct Lives {
+    /// How many have begun.
+    begun: u64,
+    /// The one that goes on, if the broker is not down.
+    present: Option<Life>,
+    /// When the next one begins.
+    restart_at: Instant,
+}
+
+/// Crashes that will come, at an operation of the disk.
+#[derive(Default)]
+struct Crashes {
+    /// What the disk will freeze for in the present life.
+    armed: Option<Fault>,
+    /// How the next lives end.
+    next_lives: VecDeque<Fault>,
+}
+
+/// What the report is made of.
+#[derive(Default)]
+struct Record {
+    happened: Vec<Happened>,
+    violations: Vec<Violation>,
+    coverage: Coverage,
+}
+
 struct World<'a> {
     scenario: &'a Scenario,
     bug: Option<Bug>,
-    root: Rng,
-    rng: Rng,
-    disk_rng: DiskRng,
+    draws: Draws,
     clock: SimClock,
     trace: Trace,
     net: Arc<SimNet>,
     shared: Arc<Shared>,
-    disk: SimDisk,
-    /// The disk's last operation.
-    last_op: String,
-    /// What all files had together after it.
-    used_bytes: u64,
+    disk: WatchedDisk,
     chronicle: Arc<Chronicle>,
-    lives: u64,
-    life: Option<Life>,
-    /// When the next life begins.
-    restart_at: Instant,
+    lives: Lives,
     /// A fsync will fail, or has failed: each life may have met it.
     fsyncs_fail: bool,
-    /// What the disk will freeze for.
-    armed: Option<Fault>,
-    /// How the next lives end.
-    doomed: VecDeque<Fault>,
-    happened: Vec<Happened>,
-    violations: Vec<Violation>,
-    coverage: Coverage,
+    crashes: Crashes,
+    record: Record,
 }
 
 /// A history and a phase of their own, on this network.
@@ -134,11 +191,11 @@ fn clients_of(net: &Arc<SimNet>, clock: SimClock, trace: &Trace, phase: Phase) -
 
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, bug: Option<Bug>, keep_trace: bool) -> Self {
-        let root = Rng::new(scenario.seed);
+        let draws = Draws::new(scenario.seed);
         let clock = SimClock::start();
         let trace = Trace::new(clock, keep_trace);
-        let net = SimNet::new(clock, trace.clone(), scenario.weather, root.fork("net", 0));
-        let disk = SimDisk::new(root.fork("disk contents", 0).u64());
+        let net = SimNet::new(clock, trace.clone(), scenario.weather, draws.root.fork("net", 0));
+        let disk = SimDisk::new(draws.root.fork("disk contents", 0).u64());
         disk.set_latency_us(scenario.disk_us.0, scenario.disk_us.1);
         disk.set_write_back(50);
         disk.start_trace();
@@ -146,26 +203,17 @@ impl<'a> World<'a> {
         Self {
             scenario,
             bug,
-            rng: root.fork("world", 0),
-            disk_rng: DiskRng::new(root.fork("disk crashes", 0).u64()),
-            root,
+            draws,
             clock,
             shared: clients_of(&net, clock, &trace, Phase::Faults),
             chronicle: Chronicle::new(trace.clone()),
             trace,
             net,
-            disk,
-            last_op: String::new(),
-            used_bytes: 0,
-            lives: 0,
-            life: None,
-            restart_at: clock_now(clock),
+            disk: WatchedDisk::new(disk),
+            lives: Lives { begun: 0, present: None, restart_at: clock_now(clock) },
             fsyncs_fail: false,
-            armed: None,
-            doomed: VecDeque::new(),
-            happened: Vec::new(),
-            violations: Vec::new(),
-            coverage: Coverage::default(),
+            crashes: Crashes::default(),
+            record: Record::default(),
         }
     }
 
@@ -174,7 +222,7 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         for (gap_ms, fault) in &scenario.faults {
             self.live_for(Duration::from_millis(*gap_ms)).await;
-            if self.rng.chance(70) && !matches!(fault, Fault::CrashNextLife { .. }) {
+            if self.draws.world.chance(70) && !matches!(fault, Fault::CrashNextLife { .. }) {
                 self.await_service().await;
             }
             self.inject(*fault);
@@ -189,8 +237,8 @@ impl<'a> World<'a> {
     /// Waits a while for a broker that serves: most faults say most where there is one.
     async fn await_service(&mut self) {
         for _ in 0..40 {
-            if self.life.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
-                let pause = Duration::from_millis(self.rng.within(1..100));
+            if self.lives.present.as_ref().is_some_and(|life| life.stage == Stage::Serving) {
+                let pause = Duration::from_millis(self.draws.world.within(1..100));
                 return self.live_for(pause).await;
             }
             self.live_for(Duration::from_millis(50)).await;
@@ -209,7 +257,7 @@ impl<'a> World<'a> {
             };
             TokioSpawn.spawn("client", Box::pin(task));
         };
-        let root = self.root.fork("clients", 0);
+        let root = self.draws.root.fork("clients", 0);
         let plan = self.scenario.admin.clone();
         spawn("admin".to_owned(), Box::pin(admin::run(Arc::clone(&self.shared), plan, root.fork("admin", 0))));
         for (n, plan) in (0..).zip(self.scenario.producers.clone()) {
@@ -238,9 +286,9 @@ impl<'a> World<'a> {
 
     /// Waits for the next thing that happens to the broker, and does what follows from it. Cancel-safe.
     async fn step(&mut self) {
-        let Some(life) = &mut self.life else {
-            sleep_until(self.restart_at).await;
-            self.life = Some(self.begin_life());
+        let Some(life) = &mut self.lives.present else {
+            sleep_until(self.lives.restart_at).await;
+            self.lives.present = Some(self.begin_life());
             return;
         };
         let kill = async {
@@ -251,7 +299,7 @@ impl<'a> World<'a> {
         };
         tokio::select! {
             biased;
-            () = self.disk.frozen() => self.frozen(),
+            () = self.disk.mount.frozen() => self.frozen(),
             news = life.news.recv() => self.hear(news),
             () = kill => {
                 self.happen("stop took too long");
@@ -261,15 +309,15 @@ impl<'a> World<'a> {
     }
 
     fn frozen(&mut self) {
-        let power = self.life.as_ref().is_some_and(|life| life.power);
-        if let Some(fault) = self.armed.take() {
+        let power = self.lives.present.as_ref().is_some_and(|life| life.power);
+        if let Some(fault) = self.crashes.armed.take() {
             self.happen(fault.name());
         }
         self.crash(power);
     }
 
     fn hear(&mut self, news: Option<News>) {
-        let Some(life) = &mut self.life else { return };
+        let Some(life) = &mut self.lives.present else { return };
         match news {
             Some(News::Started(broker)) => {
                 let state = broker.replica().state().clone();
@@ -278,21 +326,22 @@ impl<'a> World<'a> {
                     life.stage = Stage::Serving;
                 }
                 life.broker = Some(broker);
-                self.coverage.add("lives that served", 1);
-                self.trace.line(format_args!("life {} serves", self.lives));
+                self.record.coverage.add("lives that served", 1);
+                self.trace.line(format_args!("life {} serves", self.lives.begun));
             }
             Some(News::NotStarted(why)) => {
-                self.trace.line(format_args!("life {} did not start: {why}", self.lives));
-                self.coverage.add("lives that did not start", 1);
+                self.trace.line(format_args!("life {} did not start: {why}", self.lives.begun));
+                self.record.coverage.add("lives that did not start", 1);
                 if life.quiet {
                     self.break_rule("start", format!("a broker on a healthy disk did not start: {why}"));
                 }
                 self.crash(false);
             }
             Some(News::Ended(end)) => {
-                self.trace.line(format_args!("life {} ended: {end}", self.lives));
+                self.trace.line(format_args!("life {} ended: {end}", self.lives.begun));
                 let (quiet, stopping) = (life.quiet, life.stage == Stage::Stopping);
-                self.coverage
+                self.record
+                    .coverage
                     .add(if stopping { "lives that stopped when asked" } else { "lives that ended by themselves" }, 1);
                 if quiet && !stopping {
                     self.break_rule("progress", format!("a broker on a healthy disk ended: {end}"));
@@ -306,47 +355,34 @@ impl<'a> World<'a> {
 
     /// Ends the present life at once: the process is gone, or the machine's power.
     fn crash(&mut self, power: bool) {
-        let Some(life) = self.life.take() else { return };
-        self.drain_disk();
-        self.trace.line(format_args!("life {} is gone (power: {power})", self.lives));
-        if power && self.rng.chance(50) {
+        let Some(life) = self.lives.present.take() else { return };
+        self.disk.drain_into(&self.trace);
+        self.trace.line(format_args!("life {} is gone (power: {power})", self.lives.begun));
+        if power && self.draws.world.chance(50) {
             self.net.reset_all();
         }
         life.gate.crash();
         if power {
-            self.disk.crash(&mut self.disk_rng);
+            self.disk.mount.crash(&mut self.draws.crashes);
         } else {
-            self.disk.kill();
+            self.disk.mount.kill();
         }
-        self.armed = None;
-        let pause = Duration::from_millis(self.rng.within(1..2_000));
-        self.restart_at = clock_now(self.clock) + pause;
+        self.crashes.armed = None;
+        let pause = Duration::from_millis(self.draws.world.within(1..2_000));
+        self.lives.restart_at = clock_now(self.clock) + pause;
     }
 
     /// Notes a fault that happens now, and at which stage.
     fn happen(&mut self, fault: &'static str) {
-        self.drain_disk();
-        let stage = self.life.as_ref().map_or("down", |life| life.stage.name());
-        let stage = if stage == "down" { stage.to_owned() } else { format!("{stage}, after {}", self.last_op) };
+        self.disk.drain_into(&self.trace);
+        let stage = self.lives.present.as_ref().map_or("down", |life| life.stage.name());
+        let stage = if stage == "down" { stage.to_owned() } else { format!("{stage}, after {}", self.disk.last_op) };
         self.trace.line(format_args!("{fault}: {stage}"));
-        self.happened.push(Happened { fault, stage, at_ms: self.clock.ms() });
+        self.record.happened.push(Happened { fault, stage, at_ms: self.clock.ms() });
     }
 
     fn break_rule(&mut self, check: &'static str, what: String) {
-        self.violations.push(Violation { check, what });
-    }
-
-    /// Takes the disk's own trace into the world's.
-    fn drain_disk(&mut self) {
-        let lines = self.disk.take_trace();
-        let lines = String::from_utf8_lossy(&lines);
-        for line in lines.lines() {
-            self.trace.line(format_args!("disk {line}"));
-        }
-        if let Some(last) = lines.lines().next_back() {
-            self.last_op = class_of(last);
-            self.used_bytes = last.rsplit(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0);
-        }
+        self.record.violations.push(Violation { check, what });
     }
 }
 

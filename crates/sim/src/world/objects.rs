@@ -55,16 +55,16 @@ impl World<'_> {
 
     async fn object(&self, name: impl FnOnce(u128) -> ObjectName) -> Result<Bytes> {
         let objects = Path::new(DATA_DIR).join("objects");
-        let clusters = self.disk.read_dir(&objects).await?;
+        let clusters = self.disk.mount.read_dir(&objects).await?;
         let cluster = clusters.first().and_then(|path| path.file_name()).context("no object was ever stored")?;
         let cluster = u128::from_str_radix(&cluster.to_string_lossy(), 16)?;
-        read(&self.disk, objects.join(name(cluster).to_string())).await
+        read(&self.disk.mount, objects.join(name(cluster).to_string())).await
     }
 
     /// Each kept snapshot and what follows it give the state that the whole journal gives.
     async fn judge_snapshots(&mut self, state: &State) {
         for snapshot in [state.snapshot(), state.previous_snapshot()].into_iter().flatten() {
-            self.coverage.add("snapshots folded to the end", 1);
+            self.record.coverage.add("snapshots folded to the end", 1);
             if let Err(why) = self.judge_snapshot(state, snapshot).await {
                 self.break_rule("same-state", format!("{snapshot:?}: {why:#}"));
             }
@@ -85,8 +85,9 @@ impl World<'_> {
 
     /// The journal's life, as the snapshots' directory is named.
     async fn incarnation(&self, objects: &Path) -> Result<u128> {
-        let cluster = self.disk.read_dir(objects).await?.into_iter().next().context("no object was ever stored")?;
-        let lives = self.disk.read_dir(&cluster.join("snapshot")).await?;
+        let cluster =
+            self.disk.mount.read_dir(objects).await?.into_iter().next().context("no object was ever stored")?;
+        let lives = self.disk.mount.read_dir(&cluster.join("snapshot")).await?;
         let name = lives.first().and_then(|path| path.file_name()).context("no snapshot was ever stored")?;
         Ok(u128::from_str_radix(&name.to_string_lossy(), 16)?)
     }
