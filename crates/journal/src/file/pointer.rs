@@ -75,7 +75,8 @@ fn decode(bytes: &Bytes) -> Result<(u128, Pointer), Fault> {
     let value_bytes = rest.get_u32_le() as usize;
     let incarnation = rest.get_u128_le();
     let (ordinal, truncatable) = (rest.get_u64_le(), rest.get_u64_le());
-    if version != VERSION || rest.len() != value_bytes || truncatable > ordinal {
+    // A pointer names a snapshot, and the first one holds at least one entry.
+    if version != VERSION || rest.len() != value_bytes || truncatable > ordinal || ordinal == 0 {
         return Err(Fault::Unreadable);
     }
     Ok((incarnation, Pointer { ordinal, truncatable, value: rest }))
@@ -140,7 +141,7 @@ mod tests {
     proptest! {
         #[test]
         fn pointer_round_trips(
-            incarnation: u128, ordinal: u64, back: u64, value in prop::collection::vec(any::<u8>(), 0..100),
+            incarnation: u128, ordinal in 1u64.., back: u64, value in prop::collection::vec(any::<u8>(), 0..100),
             bit: prop::sample::Index,
         ) {
             let pointer = Pointer { ordinal, truncatable: ordinal.saturating_sub(back), value: value.into() };

@@ -75,7 +75,8 @@ impl Sessions {
 
     /// Takes note of a committed entry.
     pub(super) fn note(&mut self, entry: &Entry, ordinal: u64) {
-        self.current = Some(Current { nonce: entry.nonce, next_n: entry.n + 1, left: entry.kind == Kind::Leave });
+        self.current =
+            Some(Current { nonce: entry.nonce, next_n: entry.n.saturating_add(1), left: entry.kind == Kind::Leave });
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }
