@@ -57,11 +57,6 @@ impl World<'_> {
     }
 
     fn fail(&mut self, op: Op, path: &str, times: u64, kind: io::ErrorKind) {
-        if matches!(op, Op::Sync | Op::SyncDir) {
-            // This life, or the one that comes to it.
-            self.fsyncs_fail = true;
-            self.lives.present.iter_mut().for_each(|life| life.wounded = true);
-        }
         let skip = [0, 0, 3, 10][self.draws.world.index(4)];
         self.disk.mount.add(Rule { op, path: path.to_owned(), skip, times, effect: Effect::Fail(kind) });
     }
@@ -86,14 +81,12 @@ impl World<'_> {
         after(ms, move || disk.set_latency_us(least, most));
     }
 
-    /// Undoes all faults and waits until a broker serves. A life with a failed fsync behind it is restarted: it may
-    /// refuse what lies in a directory of which nobody knows what is durable.
+    /// Undoes all faults and waits until a broker serves.
     pub(super) async fn heal(&mut self) {
         self.disk.drain_into(&self.trace);
         self.trace.line(format_args!("all faults are healed"));
         self.shared.phase.begin(Phase::Healing);
         self.disk.mount.heal();
-        self.fsyncs_fail = false;
         self.disk.mount.crash_at(u64::MAX);
         self.crashes.armed = None;
         self.crashes.next_lives.clear();
@@ -103,11 +96,8 @@ impl World<'_> {
         let kill_at = clock_now(self.clock) + CALM;
         if let Some(life) = &mut self.lives.present {
             life.gate.resume();
-            match life.stage {
-                Stage::Stopping => life.kill_at = Some(life.kill_at.map_or(kill_at, |at| at.min(kill_at))),
-                Stage::Serving if life.wounded => life.stop(kill_at),
-                Stage::Starting if life.wounded => self.crash(false),
-                Stage::Serving | Stage::Starting => {}
+            if life.stage == Stage::Stopping {
+                life.kill_at = Some(life.kill_at.map_or(kill_at, |at| at.min(kill_at)));
             }
         }
         self.live_for(CALM).await;

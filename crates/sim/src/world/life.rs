@@ -51,8 +51,6 @@ pub(super) struct Life {
     pub(super) kill_at: Option<Instant>,
     /// If the disk freezes, it is the power that fails.
     pub(super) power: bool,
-    /// A fsync has failed in this life: it may serve worse until it is restarted.
-    pub(super) wounded: bool,
     /// It began on a healthy disk, after all faults.
     pub(super) quiet: bool,
 }
@@ -106,7 +104,6 @@ impl World<'_> {
             stop: Some(stop),
             kill_at: None,
             power,
-            wounded: self.fsyncs_fail,
             quiet: self.shared.phase() > crate::phase::Phase::Faults,
         }
     }

@@ -172,8 +172,6 @@ struct World<'a> {
     disk: WatchedDisk,
     chronicle: Arc<Chronicle>,
     lives: Lives,
-    /// A fsync will fail, or has failed: each life may have met it.
-    fsyncs_fail: bool,
     crashes: Crashes,
     record: Record,
 }
@@ -211,7 +209,6 @@ impl<'a> World<'a> {
             net,
             disk: WatchedDisk::new(disk),
             lives: Lives { begun: 0, present: None, restart_at: clock_now(clock) },
-            fsyncs_fail: false,
             crashes: Crashes::default(),
             record: Record::default(),
         }
