@@ -45,6 +45,11 @@ impl Rng {
         usize::try_from(self.within(0..len as u64)).expect("an index below a usize is one")
     }
 
+    /// True once in `times`.
+    pub fn one_in(&mut self, times: u64) -> bool {
+        self.within(0..times) == 0
+    }
+
     /// True `percent` times in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.within(0..100) < percent

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Op;
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
@@ -195,12 +195,12 @@ impl SimFile {
 
     fn surviving_len(&self, rng: &mut Rng) -> u64 {
         let (least, most) = (self.low.min(self.durable.len), self.now.len.max(self.durable.len));
-        match rng.below(4) {
+        match rng.within(0..4) {
             0 => self.durable.len,
             1 => self.now.len,
             2 if self.was_cut => self.low,
             _ if self.was_cut => self.durable.len,
-            _ => rng.between(least.max(self.durable.len.min(self.now.len)), most),
+            _ => rng.within(least.max(self.durable.len.min(self.now.len))..most + 1),
         }
     }
 }
@@ -215,7 +215,7 @@ pub(super) enum Survival {
 
 impl Survival {
     pub(super) fn draw(rng: &mut Rng) -> Self {
-        match rng.below(6) {
+        match rng.within(0..6) {
             0 => Self::Nothing,
             1 => Self::Everything,
             _ => Self::Some,
@@ -229,8 +229,8 @@ fn mixed(old: &Page, new: &Page, rng: &mut Rng) -> Page {
     let differs = |at: &usize| old[*at] != new[*at];
     let Some(first) = (0..page_bytes()).find(differs) else { return Arc::clone(old) };
     let last = (0..page_bytes()).rfind(differs).unwrap_or(first);
-    let torn = first + index(rng.below((last - first + 1) as u64));
-    let (head, tail) = match rng.below(4) {
+    let torn = first + rng.index(last - first + 1);
+    let (head, tail) = match rng.within(0..4) {
         0 => return Arc::clone(old),
         1 => return Arc::clone(new),
         2 => (old, new),

@@ -9,7 +9,6 @@ mod files;
 mod locks;
 mod names;
 mod op_log;
-mod rng;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,11 +23,10 @@ use kafscale_ports::disk::{DiskFile, DiskLock, OpenMode};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use rng::Rng;
-
 use self::locks::Locks;
 use self::names::{Ino, Tree};
 use self::op_log::{Done, OpLog};
+use crate::rng::Rng;
 
 /// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -296,7 +294,7 @@ impl State {
     fn arrive(&mut self, op: Op) -> u64 {
         self.log.count(op);
         let (least, most) = self.latency_us;
-        if most == 0 { 0 } else { self.rng.between(least, most) }
+        if most == 0 { 0 } else { self.rng.within(least..most + 1) }
     }
 
     fn judge(&mut self, op: Op, path: &Path) -> Verdict {
@@ -353,7 +351,7 @@ impl State {
 
     /// How much of a write is done: often all.
     fn part(&mut self, data: &[u8]) -> usize {
-        let part = if self.rng.one_in(2) { data.len() as u64 } else { self.rng.between(0, data.len() as u64) };
+        let part = if self.rng.one_in(2) { data.len() as u64 } else { self.rng.within(0..data.len() as u64 + 1) };
         usize::try_from(part).expect("part of a slice")
     }
 
@@ -482,7 +480,7 @@ impl DiskFile for Handle {
                 match v {
                     Verdict::Do => s.tree.file(self.ino).sync(),
                     Verdict::Fail(kind) => {
-                        let mut rng = s.rng.fork();
+                        let mut rng = Rng::new(s.rng.u64());
                         s.tree.file(self.ino).lose(&mut rng);
                         return Err(kind.into());
                     }

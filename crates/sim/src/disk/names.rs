@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::{SimFile, Survival};
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// A file or directory, whatever its name.
 pub(super) type Ino = u64;
@@ -172,7 +172,7 @@ impl Tree {
         for file in self.files.values_mut() {
             file.write_back(rng);
         }
-        let some = usize::try_from(rng.below(self.pending.len() as u64 + 1)).expect("few");
+        let some = rng.index(self.pending.len() + 1);
         let settled: Vec<Change> = self.pending.drain(..some).collect();
         settled.into_iter().for_each(|change| self.settle(change));
     }

@@ -25,7 +25,7 @@ use crate::chronicle::Chronicle;
 use crate::clients::{Shared, admin, consumer, producer};
 use crate::clock::SimClock;
 use crate::coverage::Coverage;
-use crate::disk::{Rng as DiskRng, SimDisk};
+use crate::disk::SimDisk;
 use crate::history::History;
 use crate::net::SimNet;
 use crate::phase::{Phase, Phases};
@@ -96,13 +96,13 @@ struct Draws {
     /// When and where things happen.
     world: Rng,
     /// What a power failure leaves on the disk.
-    crashes: DiskRng,
+    crashes: Rng,
 }
 
 impl Draws {
     fn new(seed: u64) -> Self {
         let root = Rng::new(seed);
-        Self { world: root.fork("world", 0), crashes: DiskRng::new(root.fork("disk crashes", 0).u64()), root }
+        Self { world: root.fork("world", 0), crashes: root.fork("disk crashes", 0), root }
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafscale_ports::Disk;
 use kafscale_ports::disk::{DiskFile, OpenMode};
-use kafscale_sim::disk::{Op, Rng, Rule, SimDisk};
+use kafscale_sim::disk::{Op, Rule, SimDisk};
+use kafscale_sim::rng::Rng;
 
 async fn create(disk: &SimDisk, path: &str) -> Arc<dyn DiskFile> {
     disk.open(Path::new(path), OpenMode::CreateNew).await.unwrap()

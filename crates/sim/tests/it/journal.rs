@@ -10,7 +10,8 @@ use kafscale_journal::conformance::{self, Backend};
 use kafscale_journal::file::{FileJournal, Limits};
 use kafscale_journal::{AppendError, Identity, Journal, Pointer, ReadError};
 use kafscale_ports::Disk;
-use kafscale_sim::disk::{Op, Rng, Rule, SimDisk};
+use kafscale_sim::disk::{Op, Rule, SimDisk};
+use kafscale_sim::rng::Rng;
 
 use crate::journal_world::{Case, DIR, run};
 

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use kafscale_journal::file::{FileJournal, Limits, StartError};
 use kafscale_journal::{AppendError, Identity, Journal, OpenError, Pointer, ReadError, Record};
 use kafscale_ports::Disk;
-use kafscale_sim::disk::{Rng, Rule, SimDisk};
+use kafscale_sim::disk::{Rule, SimDisk};
+use kafscale_sim::rng::Rng;
 use parking_lot::Mutex;
 
 pub(crate) const DIR: &str = "/data/journal";
@@ -83,7 +84,7 @@ pub(crate) fn run(case: &Case) -> Result<u64> {
 
 async fn lives(case: &Case) -> Result<u64> {
     let mut rng = Rng::new(case.seed);
-    let mut disk = SimDisk::new(rng.next_u64());
+    let mut disk = SimDisk::new(rng.u64());
     for dir in ["/data", DIR] {
         disk.create_dir(Path::new(dir)).await?;
         disk.sync_dir(Path::new(dir).parent().context("a parent")?).await?;
@@ -105,10 +106,11 @@ async fn lives(case: &Case) -> Result<u64> {
         let before = disk.ops();
         match case.freeze_at {
             Some(at) if life == 1 => disk.crash_at(before + at),
-            Some(_) if life <= 3 && case.later_freezes => disk.crash_at(before + rng.between(1, 150)),
+            Some(_) if life <= 3 && case.later_freezes => disk.crash_at(before + rng.within(1..151)),
             Some(_) | None => {}
         }
-        let end = one_life(&disk, &model, limits, rng.fork()).await.with_context(|| format!("life {life}"))?;
+        let end =
+            one_life(&disk, &model, limits, rng.fork("life", life)).await.with_context(|| format!("life {life}"))?;
         ensure!(end != End::Dead || life <= 2, "life {life}: dead without a fault");
         if life == 1 {
             ops = disk.ops() - before;
@@ -256,7 +258,7 @@ impl Work<'_> {
 
     async fn publish(&mut self) -> Result<End> {
         let end = self.model.lock().last();
-        let back = self.rng.below(3);
+        let back = self.rng.within(0..3);
         let ordinal = end.saturating_sub(back);
         let pointer = Pointer { ordinal, truncatable: ordinal.saturating_sub(2), value: self.bytes() };
         self.model.lock().pointers.insert(ordinal);
@@ -283,9 +285,9 @@ impl Work<'_> {
 
     /// Bytes that no other entry has: a few, or several pages.
     fn bytes(&mut self) -> Bytes {
-        let len = if self.rng.one_in(5) { self.rng.between(4000, 13_000) } else { self.rng.below(300) };
-        let fill = u8::try_from(self.rng.below(255)).expect("a byte") + 1;
-        let mut bytes = self.rng.next_u64().to_le_bytes().to_vec();
+        let len = if self.rng.one_in(5) { self.rng.within(4000..13_001) } else { self.rng.within(0..300) };
+        let fill = u8::try_from(self.rng.within(0..255)).expect("a byte") + 1;
+        let mut bytes = self.rng.u64().to_le_bytes().to_vec();
         bytes.resize(bytes.len() + usize::try_from(len).expect("few"), fill);
         bytes.into()
     }
