@@ -163,7 +163,8 @@ impl Broker {
         let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
         let directory = Arc::new(DirectoryStore::new(Arc::clone(&disk), data_dir.objects()));
         let store = between.store(timed(&env, &directory, &metrics));
-        let replica = replica(&settings, &env, (&disk, &*kafka, between), &data_dir, Arc::clone(&store)).await?;
+        let replica =
+            replica(&settings, &env, (&disk, &*kafka, between), &data_dir, (Arc::clone(&store), &metrics)).await?;
         let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
@@ -234,7 +235,7 @@ async fn replica(
     env: &Env,
     (disk, kafka, between): (&Arc<dyn Disk>, &dyn Listen, &dyn Between),
     data_dir: &DataDir,
-    store: Arc<dyn ObjectStore>,
+    (store, metrics): (Arc<dyn ObjectStore>, &Arc<Metrics>),
 ) -> Result<Arc<Replica>, StartError> {
     let bound = kafka.local_addr().map_err(StartError::Listener)?;
     let advertised = settings.addresses.advertised(bound);
@@ -256,6 +257,7 @@ async fn replica(
         },
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
+        metrics: Arc::clone(metrics),
     };
     Ok(Replica::start(parts).await?)
 }

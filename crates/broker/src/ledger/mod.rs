@@ -37,6 +37,7 @@ use self::numbers::SharedNumbers;
 use self::pending::Pending;
 pub use self::snapshots::SnapshotSettings;
 pub use self::start::{LoadError, Parts};
+use crate::metrics::Metrics;
 
 /// Why a broker's session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,7 @@ pub struct Replica {
     numbers: SharedNumbers,
     barrier: Barrier,
     waiters: Waiters,
+    metrics: Arc<Metrics>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -188,7 +190,10 @@ impl Ledger for Replica {
     }
 
     async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
-        match self.propose(Command::CommitBundle(bundle)).await? {
+        let begun = self.env.clock.now();
+        let outcome = self.propose(Command::CommitBundle(bundle)).await;
+        self.metrics.data.committed(self.env.clock.now() - begun);
+        match outcome? {
             Outcome::Bundle(verdicts) => Ok(verdicts),
             // The fold refused the whole command: none of its batches is in the log.
             Outcome::Done | Outcome::Refused(_) | Outcome::ProducerIds { .. } => Err(CommitError::Refused),

@@ -131,6 +131,7 @@ impl Snapshots {
         self.confirm(snapshot).await?;
         self.publish(snapshot).await?;
         self.replica.settle(object);
+        self.replica.metrics.journal.snapshots.inc();
         self.replica.progress.send_modify(|progress| progress.snapshot_bytes = bytes_then);
         Ok(snapshot)
     }

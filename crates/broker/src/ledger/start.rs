@@ -22,6 +22,7 @@ use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
 use super::{End, Progress, Replica, expiry, follower, went_back};
+use crate::metrics::Metrics;
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
 const MAX_PROPOSALS: usize = 4096;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub broker: OpenSession,
     /// When snapshots are due.
     pub snapshots: SnapshotSettings,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The state as it was loaded.
@@ -99,6 +102,7 @@ impl Replica {
             numbers: SharedNumbers::opened(),
             barrier: Barrier::default(),
             waiters: Waiters::new(),
+            metrics: parts.metrics,
             end: watch::Sender::new(None),
         });
         let snapshots = Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, newest };

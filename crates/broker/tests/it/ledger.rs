@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use kafscale_broker::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
+use kafscale_broker::metrics::Metrics;
 use kafscale_journal::Journal;
 use kafscale_journal::memory::{Fault, MemoryJournal};
 use kafscale_log::store::{GetFault, MemoryStore, PutFault};
@@ -37,6 +38,7 @@ impl World {
             cluster: 1,
             incarnation: 2,
             broker,
+            metrics: Arc::new(Metrics::new()),
             snapshots: SnapshotSettings { every_entries, every_bytes: u64::MAX },
         };
         Replica::start(parts).await
