@@ -35,6 +35,10 @@ impl<S: ObjectStore> ObjectStore for Timed<S> {
         self.inner.get_all(name).await
     }
 
+    async fn delete(&self, name: &ObjectName) -> io::Result<()> {
+        self.inner.delete(name).await
+    }
+
     async fn free_bytes(&self) -> io::Result<u64> {
         self.inner.free_bytes().await
     }

@@ -129,6 +129,10 @@ impl ObjectStore for LateStore {
         self.store.get_all(name).await
     }
 
+    async fn delete(&self, name: &ObjectName) -> std::io::Result<()> {
+        self.store.delete(name).await
+    }
+
     async fn free_bytes(&self) -> std::io::Result<u64> {
         self.store.free_bytes().await
     }

@@ -2,7 +2,8 @@
 //!
 //! After enough entries the state is written to the store, read back, compared with a second fold of the same entries
 //! from the snapshot before it, and only then published (JOURNAL.md: "confirmed"); then the journal drops what the
-//! older of the two kept snapshots holds. The fold never waits: it goes on while a clone of its tables is written.
+//! older of the two kept snapshots holds, and the store drops the snapshot before that one. The fold never waits: it
+//! goes on while a clone of its tables is written.
 //!
 //! A failure at any step leaves the pointer where it was; the next attempt starts anew, under a new number.
 
@@ -20,10 +21,13 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::follower::replay;
-use super::{Proposal, Replica};
+use super::{Progress, Proposal, Replica};
 
 /// How long to wait after a failed attempt.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// A snapshot waits for entries of at least this part of its predecessor's size.
+const FAIR_PART: u64 = 4;
 
 /// When a snapshot is due.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +75,10 @@ pub(crate) struct Snapshots {
     pub(crate) replica: Arc<Replica>,
     pub(crate) shelf: Shelf,
     pub(crate) settings: SnapshotSettings,
-    /// The newest published one.
-    pub(crate) newest: Option<SnapshotRef>,
+    /// Those that the pointer names, newest first; two at most.
+    pub(crate) kept: Vec<SnapshotRef>,
+    /// The size of the newest one, if this life wrote it.
+    pub(crate) newest_bytes: u64,
 }
 
 impl Snapshots {
@@ -91,8 +97,10 @@ impl Snapshots {
             match self.take().await {
                 Ok(snapshot) => {
                     info!(ordinal = snapshot.ordinal, "snapshot published");
-                    self.newest = Some(snapshot);
+                    let superseded = self.kept.split_off(1.min(self.kept.len()));
+                    self.kept.insert(0, snapshot);
                     self.truncate().await;
+                    self.delete(&superseded).await;
                 }
                 Err(why) => {
                     warn!(error = %why, "no snapshot was published; trying again");
@@ -110,28 +118,50 @@ impl Snapshots {
         }
     }
 
-    /// Waits until enough was applied since the newest snapshot.
-    async fn due(&self) {
-        let (ordinal, bytes) = (self.newest.map_or(0, |s| s.ordinal), self.replica.progress.borrow().snapshot_bytes);
-        let mut progress = self.replica.progress.subscribe();
-        let SnapshotSettings { every_entries, every_bytes } = self.settings;
-        // An error means that the replica is gone, and this task with it.
-        let _gone =
-            progress.wait_for(|now| now.ordinal - ordinal >= every_entries || now.bytes - bytes >= every_bytes).await;
+    /// Nothing refers to these: the pointer names two newer ones, and it is durable. A crash before this leaves an
+    /// orphan, which costs its bytes and nothing else.
+    async fn delete(&self, superseded: &[SnapshotRef]) {
+        for snapshot in superseded {
+            let name = self.shelf.name(*snapshot);
+            if let Err(why) = self.shelf.store.delete(&name).await {
+                warn!(%name, error = %why, "a superseded snapshot was not deleted");
+            }
+        }
     }
 
-    async fn take(&self) -> Result<SnapshotRef, String> {
+    fn newest(&self) -> Option<SnapshotRef> {
+        self.kept.first().copied()
+    }
+
+    /// Waits until enough was applied since the newest snapshot: enough entries or bytes, and a fair part of what a
+    /// snapshot takes, so that a large state is not written again for every few entries.
+    async fn due(&self) {
+        let (ordinal, bytes) = (self.newest().map_or(0, |s| s.ordinal), self.replica.progress.borrow().snapshot_bytes);
+        let mut progress = self.replica.progress.subscribe();
+        let (settings, size) = (self.settings, self.newest_bytes);
+        let is_due = |now: &Progress| {
+            let (entries, bytes) = (now.ordinal - ordinal, now.bytes - bytes);
+            (entries >= settings.every_entries || bytes >= settings.every_bytes) && bytes >= size / FAIR_PART
+        };
+        // An error means that the replica is gone, and this task with it.
+        let _gone = progress.wait_for(is_due).await;
+    }
+
+    async fn take(&mut self) -> Result<SnapshotRef, String> {
         let state = self.replica.state.read().clone();
         let bytes_then = self.replica.progress.borrow().bytes;
         let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
         let snapshot = SnapshotRef { object, ordinal: state.ordinal() };
         info!(ordinal = snapshot.ordinal, "writing a snapshot");
-        self.put(snapshot, Bytes::from(snapshot::encode(&state))).await?;
+        let encoded = Bytes::from(snapshot::encode(&state));
         drop(state);
+        let size = encoded.len() as u64;
+        self.put(snapshot, encoded).await?;
         self.confirm(snapshot).await?;
         self.publish(snapshot).await?;
         self.replica.settle(object);
         self.replica.metrics.journal.snapshots.inc();
+        self.newest_bytes = size;
         self.replica.progress.send_modify(|progress| progress.snapshot_bytes = bytes_then);
         Ok(snapshot)
     }
@@ -152,7 +182,7 @@ impl Snapshots {
     /// Reads the snapshot back and compares it with a fold of the journal's entries from the one before it.
     async fn confirm(&self, snapshot: SnapshotRef) -> Result<(), String> {
         let stored = self.shelf.load(snapshot).await?;
-        let mut folded = match self.newest {
+        let mut folded = match self.newest() {
             Some(older) => self.shelf.load(older).await?,
             None => State::new(),
         };
@@ -164,10 +194,10 @@ impl Snapshots {
     }
 
     async fn publish(&self, snapshot: SnapshotRef) -> Result<(), String> {
-        let kept: Vec<SnapshotRef> = [Some(snapshot), self.newest].into_iter().flatten().collect();
+        let kept: Vec<SnapshotRef> = [Some(snapshot), self.newest()].into_iter().flatten().collect();
         let pointer = Pointer {
             ordinal: snapshot.ordinal,
-            truncatable: self.newest.map_or(0, |older| older.ordinal),
+            truncatable: self.newest().map_or(0, |older| older.ordinal),
             value: encode_kept(&kept),
         };
         let command = Command::PublishSnapshot { object: snapshot.object, ordinal: snapshot.ordinal };

@@ -73,7 +73,8 @@ pub struct Parts {
 /// The state as it was loaded.
 struct Loaded {
     state: State,
-    newest: Option<SnapshotRef>,
+    /// The snapshot that it was loaded from, and the one before it.
+    kept: Vec<SnapshotRef>,
     tail_bytes: u64,
 }
 
@@ -82,8 +83,8 @@ impl Replica {
     /// opening.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, LoadError> {
         let shelf = Shelf { store: Arc::clone(&parts.store), cluster: parts.cluster, incarnation: parts.incarnation };
-        let Loaded { state, newest, tail_bytes } = load(&*parts.journal, &shelf).await?;
-        info!(ordinal = state.ordinal(), snapshot = newest.map_or(0, |s| s.ordinal), tail_bytes, "state loaded");
+        let Loaded { state, kept, tail_bytes } = load(&*parts.journal, &shelf).await?;
+        info!(ordinal = state.ordinal(), snapshot = kept.first().map_or(0, |s| s.ordinal), tail_bytes, "state loaded");
         let nonce = parts.env.random.u64();
         let identity = Identity { broker_id: parts.broker.broker_id, token: parts.broker.identity };
         let opening = opening(&parts, nonce);
@@ -105,7 +106,8 @@ impl Replica {
             metrics: parts.metrics,
             end: watch::Sender::new(None),
         });
-        let snapshots = Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, newest };
+        let snapshots =
+            Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, kept, newest_bytes: 0 };
         let committer = Committer::new(Arc::clone(&replica), queue);
         replica.spawn("follower", follower::run(Arc::clone(&replica)));
         replica.spawn("committer", committer.run());
@@ -151,28 +153,29 @@ fn opening(parts: &Parts, nonce: Nonce) -> Entry {
 }
 
 async fn load(journal: &dyn Journal, shelf: &Shelf) -> Result<Loaded, LoadError> {
-    let (mut state, newest) = match journal.pointer().await? {
+    let (mut state, kept) = match journal.pointer().await? {
         Some(pointer) => newest_readable(shelf, &pointer.value).await?,
-        None => (State::new(), None),
+        None => (State::new(), Vec::new()),
     };
     let end = journal.end().await?;
     if end.ordinal < state.ordinal() {
         return Err(LoadError::Journal(went_back(end.ordinal, state.ordinal())));
     }
     let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(LoadError::Journal)?;
-    Ok(Loaded { state, newest, tail_bytes })
+    Ok(Loaded { state, kept, tail_bytes })
 }
 
 /// The newest of the kept snapshots that can be read; the journal still has what follows the older one.
-async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<(State, Option<SnapshotRef>), LoadError> {
-    let kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
+async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<(State, Vec<SnapshotRef>), LoadError> {
+    let mut kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
     let mut failures = Vec::new();
-    for snapshot in kept {
-        match shelf.load(snapshot).await {
-            Ok(state) => return Ok((state, Some(snapshot))),
+    while let Some(snapshot) = kept.first() {
+        match shelf.load(*snapshot).await {
+            Ok(state) => return Ok((state, kept)),
             Err(why) => {
                 warn!(error = %why, "a snapshot cannot be read; trying the one before it");
                 failures.push(why);
+                kept.remove(0);
             }
         }
     }

@@ -173,6 +173,7 @@ async fn a_start_from_snapshot_and_tail_gives_the_same_state() {
     let pointer = world.journal.pointer().await.expect("a live journal").expect("snapshots were published");
     assert!(pointer.ordinal > 60 && pointer.truncatable > 0 && pointer.truncatable < pointer.ordinal);
     assert!(world.journal.read(0).await.is_err(), "the journal was truncated");
+    assert_eq!(world.store.names().len(), 2, "superseded snapshots are deleted");
 
     let before = snapshot::content_hash(&replica.state());
     let hash = replica.state().hash();

@@ -162,6 +162,13 @@ impl ObjectStore for DirectoryStore {
         file.read_at(0, len).await.map_err(|error| failed(name, error))
     }
 
+    async fn delete(&self, name: &ObjectName) -> io::Result<()> {
+        match self.disk.remove(&self.path(name)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            answer => answer,
+        }
+    }
+
     async fn free_bytes(&self) -> io::Result<u64> {
         match self.disk.free_bytes(&self.root).await {
             // Before the first object.

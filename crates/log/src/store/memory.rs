@@ -171,6 +171,11 @@ impl ObjectStore for MemoryStore {
         self.read(name).await
     }
 
+    async fn delete(&self, name: &ObjectName) -> io::Result<()> {
+        self.inner.lock().objects.remove(name);
+        Ok(())
+    }
+
     async fn free_bytes(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }

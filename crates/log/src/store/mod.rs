@@ -53,6 +53,9 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn get(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, GetError>;
     /// A whole object.
     async fn get_all(&self, name: &ObjectName) -> Result<Bytes, GetError>;
+    /// Removes an object that nothing refers to; one that is not there is no failure. After a power failure it may be
+    /// back.
+    async fn delete(&self, name: &ObjectName) -> io::Result<()>;
     /// Bytes that may still be stored; `u64::MAX` where there is no such bound.
     async fn free_bytes(&self) -> io::Result<u64>;
 }

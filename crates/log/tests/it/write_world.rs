@@ -244,6 +244,10 @@ impl ObjectStore for FaultyStore {
         self.objects.get_all(name).await
     }
 
+    async fn delete(&self, name: &ObjectName) -> io::Result<()> {
+        self.objects.delete(name).await
+    }
+
     async fn free_bytes(&self) -> io::Result<u64> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Ok(self.free.load(Ordering::Relaxed))
