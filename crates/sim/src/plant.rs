@@ -78,9 +78,7 @@ impl Between for Planted {
 
     fn journal(&self, journal: Arc<dyn Journal>) -> Arc<dyn Journal> {
         if self.bug == Some(Bug::AcknowledgeBeforeFsync) {
-            let tasks = Arc::clone(&self.tasks);
-            let early = Early { journal, shared: Arc::default(), tasks };
-            return self.chronicle.tap(Arc::new(early));
+            return self.chronicle.tap(acknowledge_early(journal, Arc::clone(&self.tasks)));
         }
         self.chronicle.tap(journal)
     }
@@ -136,6 +134,11 @@ impl ObjectStore for LateStore {
     async fn free_bytes(&self) -> std::io::Result<u64> {
         self.store.free_bytes().await
     }
+}
+
+/// `journal`, with the bug [`Bug::AcknowledgeBeforeFsync`].
+pub fn acknowledge_early(journal: Arc<dyn Journal>, tasks: Arc<dyn Spawn>) -> Arc<dyn Journal> {
+    Arc::new(Early { journal, shared: Arc::default(), tasks })
 }
 
 /// A journal that shows entries before they are written.
