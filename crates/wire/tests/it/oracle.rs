@@ -2,8 +2,8 @@
 //! same value there, encode there to the same bytes, and decode here to what they were.
 //!
 //! The oracle does not know ListOffsets 11, which has the layout of 10, nor the requests OffsetCommit 10 and
-//! OffsetFetch 10, which have ids in place of names; `codec.rs` has these. Its RequestHeader begins at 1: no request of
-//! ours has a header 0.
+//! OffsetFetch 10, which have ids in place of names; `codec.rs` has these. Its Produce begins at 3, as Kafka 4's does;
+//! ours has 0 to 2 only to refuse them. Its RequestHeader begins at 1: no request of ours has a header 0.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -108,8 +108,8 @@ macro_rules! oracle {
 oracle! {
     request_header: header::RequestHeader, ours alone [0];
     response_header: header::ResponseHeader, ours alone [];
-    produce_request: produce::ProduceRequest, ours alone [];
-    produce_response: produce::ProduceResponse, ours alone [];
+    produce_request: produce::ProduceRequest, ours alone [0, 1, 2];
+    produce_response: produce::ProduceResponse, ours alone [0, 1, 2];
     fetch_request: fetch::FetchRequest, ours alone [];
     fetch_response: fetch::FetchResponse, ours alone [];
     list_offsets_request: list_offsets::ListOffsetsRequest, ours alone [11];
