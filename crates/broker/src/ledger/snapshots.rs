@@ -118,13 +118,13 @@ impl Snapshots {
         }
     }
 
-    /// Nothing refers to these: the pointer names two newer ones, and it is durable. A crash before this leaves an
-    /// orphan, which costs its bytes and nothing else.
-    async fn delete(&self, superseded: &[SnapshotRef]) {
-        for snapshot in superseded {
+    /// Nothing refers to these: the durable pointer names two newer ones, or no entry ever named them. A crash before
+    /// this leaves an orphan, which costs its bytes and nothing else.
+    async fn delete(&self, unnamed: &[SnapshotRef]) {
+        for snapshot in unnamed {
             let name = self.shelf.name(*snapshot);
             if let Err(why) = self.shelf.store.delete(&name).await {
-                warn!(%name, error = %why, "a superseded snapshot was not deleted");
+                warn!(%name, error = %why, "a snapshot that nothing refers to was not deleted");
             }
         }
     }
@@ -157,7 +157,12 @@ impl Snapshots {
         drop(state);
         let size = encoded.len() as u64;
         self.put(snapshot, encoded).await?;
-        self.confirm(snapshot).await?;
+        if let Err(why) = self.confirm(snapshot).await {
+            // No entry names it. Left there, each further attempt would add another one until the disk is full.
+            self.delete(&[snapshot]).await;
+            self.replica.settle(object);
+            return Err(why);
+        }
         self.publish(snapshot).await?;
         self.replica.settle(object);
         self.replica.metrics.journal.snapshots.inc();

@@ -208,6 +208,21 @@ async fn a_failed_snapshot_moves_nothing_and_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_confirmed_does_not_stay() {
+    let world = World::new();
+    world.store.plan_gets([GetFault::Damaged(100)]);
+    let replica = world.try_start(6).await.expect("a good journal");
+    for n in 0..10 {
+        assert_eq!(replica.propose(create(TopicId(n), &n.to_string())).await, Ok(Outcome::Done));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((world.store.puts(), world.store.names().len()), (1, 0));
+    assert_eq!(world.journal.pointer().await.expect("a live journal"), None);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(world.journal.pointer().await.expect("a live journal").is_some(), "the next attempt succeeds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn leaving_ends_the_session_in_the_journal() {
     let world = World::new();
     let replica = world.start().await;
