@@ -11,14 +11,14 @@
 use std::collections::BTreeMap;
 
 use kafscale_log::Ledger;
-use kafscale_metadata::{CreateTopic, State, Topic, TopicId};
+use kafscale_metadata::{CreateTopic, Topic, TopicId};
 use kafscale_wire::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
 };
 use kafscale_wire::{ErrorCode, Text, Uuid};
 
-use super::{Call, Context, Supported};
+use super::{Call, Context, Supported, brokers};
 
 pub(super) const API: Supported = Supported { key: 3, name: "Metadata", advertised: 0..=13, served: 0..=13 };
 
@@ -35,7 +35,7 @@ pub(super) async fn handle(context: &Context, call: &Call, request: MetadataRequ
         Some(_) | None => context.replica.state().topics().map(|topic| describe(context, topic)).collect(),
     };
     MetadataResponse {
-        brokers: brokers(&context.replica.state(), &call.peer.listener),
+        brokers: brokers::all(&context.replica.state(), &call.peer.listener).into_iter().map(broker).collect(),
         cluster_id: Some(context.cluster_id.clone()),
         controller_id: context.broker_id,
         topics,
@@ -43,17 +43,8 @@ pub(super) async fn handle(context: &Context, call: &Call, request: MetadataRequ
     }
 }
 
-fn brokers(state: &State, listener: &str) -> Vec<MetadataResponseBroker> {
-    let broker = |session: &kafscale_metadata::Session| {
-        let address = session.listeners().iter().find(|l| l.name == listener)?;
-        Some(MetadataResponseBroker {
-            node_id: session.broker_id(),
-            host: Text::from(address.host.as_str()),
-            port: i32::from(address.port),
-            rack: session.rack().map(Text::from),
-        })
-    };
-    state.live_sessions().filter_map(broker).collect()
+fn broker(seen: brokers::Broker) -> MetadataResponseBroker {
+    MetadataResponseBroker { node_id: seen.id, host: seen.host, port: seen.port, rack: seen.rack }
 }
 
 async fn describe_one(context: &Context, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {

@@ -6,6 +6,7 @@
 //! they share: decoding within an allowance, dispatch, and the context. Error codes come from [`errors`].
 
 mod api_versions;
+mod brokers;
 mod create_topics;
 mod delete_topics;
 mod describe_configs;
