@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from harness import results
 from harness.server import ApacheKafka, Kafscale, Scratch
 
 
@@ -19,6 +20,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours(reason): holds for KafScale alone; Apache Kafka differs, by design")
+    config.addinivalue_line("markers", "client(name): the client that the test is about, in docs/clients.md")
+    config.addinivalue_line("markers", "scenario(words): what the test shows, in docs/clients.md; else the words of its name")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -78,6 +81,17 @@ def topic_name(request, numbers):
 @pytest.fixture(scope="session")
 def numbers():
     return itertools.count(1)
+
+
+# ----------------------------------------------------------------------------- what each client was shown to do
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if item.config.getoption("--server") == "kafscale":
+        results.record(item, report)
+    return report
 
 
 # ------------------------------------------------------------------------------------- the time each suite took

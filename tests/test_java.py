@@ -7,6 +7,8 @@ import pytest
 from harness import dataset, java, librdkafka
 from harness.limits import LARGEST_SINGLE_VALUE
 
+pytestmark = pytest.mark.client("java")
+
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
@@ -73,6 +75,7 @@ def test_a_batch_over_the_limit_is_split_and_a_record_over_it_fails_alone(server
 # ------------------------------------------------------------------------------------------------------ the tools
 
 
+@pytest.mark.client("java tools")
 def test_console_producer_and_consumer(server, topic_name):
     server.create_topic(topic_name)
     lines = [f"h1:a{i},h1:b\tkey-{i}\tvalue {i}" for i in range(100_000)]
@@ -90,6 +93,7 @@ def test_console_producer_and_consumer(server, topic_name):
     assert tool("kafka-console-consumer", *where, *shown, *ranged).splitlines() == expected[-10:]
 
 
+@pytest.mark.client("java tools")
 def test_topics_are_made_listed_described_and_deleted(server, topic_name):
     where = ["--bootstrap-server", server.bootstrap]
     assert "Created topic" in tool("kafka-topics", *where, "--create", "--topic", topic_name, "--partitions", "5")
@@ -104,6 +108,7 @@ def test_topics_are_made_listed_described_and_deleted(server, topic_name):
     assert topic_name not in tool("kafka-topics", *where, "--list").splitlines()
 
 
+@pytest.mark.client("java tools")
 def test_offsets_earliest_latest_of_the_largest_timestamp_and_by_time(server, topic_name, entries):
     server.create_topic(topic_name, 3)
     some = entries[:30_000]
@@ -121,6 +126,7 @@ def test_offsets_earliest_latest_of_the_largest_timestamp_and_by_time(server, to
     assert offsets(wanted) == {p: next(e.offset for e in some if e.partition == p and e.timestamp >= wanted) for p in range(3)}
 
 
+@pytest.mark.client("java tools")
 def test_the_verifiable_producer(server, topic_name):
     server.create_topic(topic_name, 3)
     arguments = ["--bootstrap-server", server.bootstrap, "--topic", topic_name, "--max-messages", "20000", "--acks", "-1"]
@@ -131,6 +137,7 @@ def test_the_verifiable_producer(server, topic_name):
     assert got == confirmed
 
 
+@pytest.mark.client("java tools")
 def test_the_performance_tool(server, topic_name):
     server.create_topic(topic_name, 3)
     properties = ["--command-property", f"bootstrap.servers={server.bootstrap}"]

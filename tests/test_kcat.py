@@ -8,6 +8,8 @@ import time
 import pytest
 from harness import dataset, librdkafka
 
+pytestmark = pytest.mark.client("kcat")
+
 # One in eight has a null key or value, which lines cannot say: enough for 100,000 that can.
 COUNT, PARTITIONS = 120_000, 3
 # What kcat prints for each record: numbers, then key and value by their lengths, then the headers.

@@ -6,6 +6,8 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 from harness import dataset, librdkafka
 from harness.limits import LARGEST_SINGLE_VALUE
 
+pytestmark = pytest.mark.client("confluent-kafka")
+
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 

@@ -21,6 +21,8 @@ def as_entry(message):
     return dataset.Entry(message.partition, message.offset, message.timestamp, message.key, message.value, pairs)
 
 
+@pytest.mark.client("aiokafka")
+@pytest.mark.scenario("every record comes back as it went")
 @pytest.mark.parametrize("codec", [None, "zstd"])
 def test_aiokafka(server, topic_name, entries, codec):
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -49,6 +51,8 @@ def test_aiokafka(server, topic_name, entries, codec):
     dataset.assert_same(asyncio.run(asyncio.wait_for(read(), 120)), entries)
 
 
+@pytest.mark.client("kafka-python")
+@pytest.mark.scenario("every record comes back as it went")
 @pytest.mark.parametrize("codec", [None, "gzip"])
 def test_kafka_python(server, topic_name, entries, codec):
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition

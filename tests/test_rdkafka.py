@@ -4,6 +4,8 @@ import pytest
 from harness import dataset, librdkafka, rust
 from harness.limits import LARGEST_SINGLE_VALUE
 
+pytestmark = pytest.mark.client("rdkafka")
+
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
