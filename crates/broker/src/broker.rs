@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::api::{Api, ApiSettings, Context};
-use crate::config::{DataDir, DataDirError, Settings};
+use crate::config::{DataDir, DataDirError, HostPort, KafkaListener, Settings};
 use crate::connection::{ConnectionSettings, Server};
 use crate::health::{Health, Serving};
 use crate::http;
@@ -33,17 +33,14 @@ use crate::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
 use crate::metrics::Metrics;
 use crate::timed::Timed;
 
-/// The name of the one listener.
-const LISTENER: &str = "PLAINTEXT";
-
 /// What a broker gets from the outside.
 pub struct Outside {
     /// Time, randomness, tasks.
     pub env: Env,
     /// Where the data directory is.
     pub disk: Arc<dyn Disk>,
-    /// The bound Kafka listener.
-    pub kafka: Arc<dyn Listen>,
+    /// The bound Kafka listeners, one for each of the settings, in that order.
+    pub kafka: Vec<Arc<dyn Listen>>,
     /// The bound HTTP listener, if there is to be one.
     pub http: Option<Arc<dyn Listen>>,
 }
@@ -90,9 +87,14 @@ pub enum StartError {
     /// The state cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The listener has no address.
-    #[error("the Kafka listener has no address")]
-    Listener(#[source] std::io::Error),
+    /// A listener has no address.
+    #[error("the Kafka listener {name} has no address")]
+    Listener {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// A running broker.
@@ -163,8 +165,9 @@ impl Broker {
         let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
         let directory = Arc::new(DirectoryStore::new(Arc::clone(&disk), data_dir.objects()));
         let store = between.store(timed(&env, &directory, &metrics));
+        let listeners = listeners(&settings, &kafka)?;
         let replica =
-            replica(&settings, &env, (&disk, &*kafka, between), &data_dir, (Arc::clone(&store), &metrics)).await?;
+            replica(&settings, &env, (&disk, listeners, between), &data_dir, (Arc::clone(&store), &metrics)).await?;
         let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
@@ -173,8 +176,10 @@ impl Broker {
         let connections =
             ConnectionSettings { answers: Some(budgets.answers.clone()), ..ConnectionSettings::default() };
         let server = Server::new(service, env.clone(), budgets.requests.clone(), metrics, connections);
-        let serve = server.serve(kafka, LISTENER.into(), intake.clone());
-        env.tasks.spawn("kafka listener", Box::pin(servers.track_future(serve)));
+        for (listener, bound) in settings.addresses.kafka.iter().zip(kafka) {
+            let serve = Arc::clone(&server).serve(bound, listener.name.as_str().into(), intake.clone());
+            env.tasks.spawn("kafka listener", Box::pin(servers.track_future(serve)));
+        }
         servers.close();
 
         let RecordPath { cache, writer, .. } = path;
@@ -230,15 +235,30 @@ fn timed(env: &Env, store: &Arc<DirectoryStore>, metrics: &Arc<Metrics>) -> Arc<
     Arc::new(Timed { inner: Arc::clone(store), clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
 }
 
+/// What clients are told, for each listener.
+fn listeners(settings: &Settings, bound: &[Arc<dyn Listen>]) -> Result<Vec<Listener>, StartError> {
+    let listeners = &settings.addresses.kafka;
+    assert_eq!(listeners.len(), bound.len(), "one bound listener for each that is set");
+    let told = |(listener, bound): (&KafkaListener, &Arc<dyn Listen>)| {
+        let name = listener.name.clone();
+        match bound.local_addr() {
+            Ok(at) => {
+                let HostPort { host, port } = listener.advertised(at);
+                Ok(Listener { name, host, port })
+            }
+            Err(source) => Err(StartError::Listener { name, source }),
+        }
+    };
+    listeners.iter().zip(bound).map(told).collect()
+}
+
 async fn replica(
     settings: &Settings,
     env: &Env,
-    (disk, kafka, between): (&Arc<dyn Disk>, &dyn Listen, &dyn Between),
+    (disk, listeners, between): (&Arc<dyn Disk>, Vec<Listener>, &dyn Between),
     data_dir: &DataDir,
     (store, metrics): (Arc<dyn ObjectStore>, &Arc<Metrics>),
 ) -> Result<Arc<Replica>, StartError> {
-    let bound = kafka.local_addr().map_err(StartError::Listener)?;
-    let advertised = settings.addresses.advertised(bound);
     let journal =
         FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits())
             .await?;
@@ -249,12 +269,7 @@ async fn replica(
         cluster: identity.cluster,
         incarnation: journal.incarnation(),
         journal: between.journal(Arc::new(journal)),
-        broker: OpenSession {
-            broker_id: settings.broker_id,
-            identity: identity.directory,
-            listeners: vec![Listener { name: LISTENER.to_owned(), host: advertised.host, port: advertised.port }],
-            rack: None,
-        },
+        broker: OpenSession { broker_id: settings.broker_id, identity: identity.directory, listeners, rack: None },
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
         metrics: Arc::clone(metrics),

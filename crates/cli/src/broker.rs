@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use kafscale_broker::config::{HostPort, Settings, environment};
 use kafscale_broker::{Broker, Outside};
-use kafscale_ports::Env;
 use kafscale_ports::disk::RealDisk;
+use kafscale_ports::{Env, Listen};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -27,16 +27,16 @@ pub(crate) fn run(flags: &[(String, String)]) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
-    let kafka = bind(&settings.addresses.kafka, "--listen", "KAFSCALE_BROKER_ADDR").await?;
+    let mut kafka: Vec<Arc<dyn Listen>> = Vec::new();
+    let mut bootstrap = Vec::new();
+    for listener in &settings.addresses.kafka {
+        let bound = bind(&listener.listen, "--listen", "KAFSCALE_BROKER_ADDR").await?;
+        bootstrap.push((listener.name.clone(), listener.advertised(bound.local_addr()?)));
+        kafka.push(Arc::new(bound));
+    }
     let http = bind(&settings.addresses.http, "--http", "KAFSCALE_METRICS_ADDR").await?;
-    let (kafka_at, http_at) = (kafka.local_addr()?, http.local_addr()?);
-    let ready = hints::Ready {
-        bootstrap: settings.addresses.advertised(kafka_at),
-        http: http_at,
-        data_dir: settings.data_dir.clone(),
-    };
-    let outside =
-        Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka: Arc::new(kafka), http: Some(Arc::new(http)) };
+    let ready = hints::Ready { bootstrap, http: http.local_addr()?, data_dir: settings.data_dir.clone() };
+    let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http: Some(Arc::new(http)) };
     let broker = tokio::select! {
         biased;
         // Nothing is served yet: stopping now is no more than not having started.

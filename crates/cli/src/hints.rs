@@ -8,7 +8,8 @@ use kafscale_broker::config::HostPort;
 
 /// What the texts need.
 pub(crate) struct Ready {
-    pub(crate) bootstrap: HostPort,
+    /// The listeners by name, and what their clients are told; the first is the one in the examples.
+    pub(crate) bootstrap: Vec<(String, HostPort)>,
     pub(crate) http: SocketAddr,
     pub(crate) data_dir: PathBuf,
 }
@@ -21,11 +22,13 @@ pub(crate) fn print(ready: &Ready) {
 }
 
 fn text(ready: &Ready) -> String {
-    let Ready { bootstrap, http, data_dir } = ready;
+    let Ready { bootstrap: listeners, http, data_dir } = ready;
+    let bootstrap = listeners.first().map(|(_, address)| address.to_string()).unwrap_or_default();
+    let others: String = listeners.iter().skip(1).map(|(name, address)| format!(", {address} ({name})")).collect();
     let data_dir = data_dir.display();
     format!(
         r#"
-KafScale is ready: Kafka on {bootstrap}, HTTP on {http}, data in {data_dir}. Ctrl-C stops it. In another terminal:
+KafScale is ready: Kafka on {bootstrap}{others}, HTTP on {http}, data in {data_dir}. Ctrl-C stops it. In another terminal:
 
   kcat     echo hello | kcat -b {bootstrap} -t demo -P
            kcat -b {bootstrap} -t demo -C -o beginning -e
@@ -50,10 +53,12 @@ mod tests {
 
     #[test]
     fn every_line_has_the_real_address() {
-        let bootstrap = HostPort { host: "b.example".into(), port: 4711 };
+        let address = |host: &str, port| HostPort { host: host.into(), port };
+        let bootstrap = vec![("IN".into(), address("b.example", 4711)), ("OUT".into(), address("::1", 7))];
         let ready = Ready { bootstrap, http: "127.0.0.1:9".parse().unwrap(), data_dir: "d".into() };
         let text = text(&ready);
         assert_eq!(text.matches("b.example:4711").count(), 7);
         assert_eq!(text.matches("127.0.0.1:9").count(), 3);
+        assert!(text.contains("Kafka on b.example:4711, [::1]:7 (OUT), HTTP"));
     }
 }

@@ -37,6 +37,8 @@ impl Listen for TcpListener {
         let (stream, peer) = TcpListener::accept(self).await?;
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
+        // A socket that listens on every IPv6 address takes IPv4 too, and writes such peers as ::ffff:192.0.2.1.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok(Accepted { reader: Box::new(reader), writer: Box::new(writer), peer })
     }
 

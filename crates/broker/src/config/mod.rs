@@ -6,13 +6,14 @@
 //! since a mistyped setting that is ignored is found out in production.
 
 mod data_dir;
+mod listeners;
 mod names;
 mod values;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use data_dir::{DataDir, DataDirError, FORMAT, Identity};
+pub use listeners::KafkaListener;
 pub use names::{SETTINGS, Setting};
 pub use values::{HostPort, LogFormat, LogLevel};
 
@@ -45,24 +46,10 @@ pub struct Settings {
 /// Where the broker listens, and what it tells clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    /// The Kafka protocol.
-    pub kafka: HostPort,
+    /// The Kafka protocol: at least one listener.
+    pub kafka: Vec<KafkaListener>,
     /// HTTP.
     pub http: HostPort,
-    /// The host clients are told; the one listened on if none.
-    advertised_host: Option<String>,
-    /// The port clients are told; the one listened on if none.
-    advertised_port: Option<u16>,
-}
-
-impl Addresses {
-    /// What clients are told, once it is known which port is listened on.
-    pub fn advertised(&self, bound: SocketAddr) -> HostPort {
-        HostPort {
-            host: self.advertised_host.clone().unwrap_or_else(|| self.kafka.host.clone()),
-            port: self.advertised_port.unwrap_or(bound.port()),
-        }
-    }
 }
 
 /// Memory.
@@ -123,11 +110,34 @@ pub enum ConfigError {
     /// Clients cannot be told to connect to every address.
     #[error(
         "{listen} means every address of this machine, which clients cannot connect to: say which one they are to \
-         use with --advertise HOST:PORT (KAFSCALE_BROKER_HOST)"
+         use with --advertise {named}HOST:PORT (KAFSCALE_ADVERTISE)"
     )]
     NoAdvertised {
         /// What is listened on.
         listen: HostPort,
+        /// The listener's name and '='; nothing if it has no name of its own.
+        named: String,
+    },
+    /// An address is advertised for a listener that there is not.
+    #[error("{by} has an address for {name}, and the listeners are {}: say the same names there and in --listen", .known.join(", "))]
+    UnknownListener {
+        /// The flag or variable.
+        by: &'static str,
+        /// The name that is none.
+        name: String,
+        /// The names that are.
+        known: Vec<String>,
+    },
+    /// One address is advertised, and there are several listeners.
+    #[error(
+        "{by} is for one listener, and there are {listeners}: say which address belongs to which with \
+         --advertise NAME=HOST:PORT,NAME=HOST:PORT (KAFSCALE_ADVERTISE)"
+    )]
+    WhichListener {
+        /// The flag or variable.
+        by: &'static str,
+        /// How many there are.
+        listeners: usize,
     },
 }
 
@@ -189,21 +199,8 @@ fn parsed<T: std::str::FromStr>(default: &str) -> T {
 }
 
 fn addresses(given: &Given<'_>) -> Result<Addresses, ConfigError> {
-    let address = |default: &str| HostPort::parse(default).expect(TABLE_IS_RIGHT);
-    let kafka = given.get("listen", HostPort::parse, address)?;
-    let http = given.get("http", HostPort::parse, address)?;
-    let (advertised_host, advertised_port) = match given.flag("advertise") {
-        Some(value) => {
-            let both = HostPort::parse(value).filter(|a| !a.is_wildcard());
-            let both = both.ok_or_else(|| given.invalid("advertise", "--advertise", value))?;
-            (Some(both.host), Some(both.port))
-        }
-        None => (given.advertised_host()?, given.advertised_port()?),
-    };
-    if kafka.is_wildcard() && advertised_host.is_none() {
-        return Err(ConfigError::NoAdvertised { listen: kafka });
-    }
-    Ok(Addresses { kafka, http, advertised_host, advertised_port })
+    let http = given.get("http", HostPort::parse, |default| HostPort::parse(default).expect(TABLE_IS_RIGHT))?;
+    Ok(Addresses { kafka: listeners::parse(given)?, http })
 }
 
 /// A quarter of the machine for the budget and an eighth for the cache, within bounds: beside the broker, the page

@@ -10,7 +10,7 @@ pub(super) const PREFIX: &str = "KAFSCALE_";
 pub struct Setting {
     /// The flag, without dashes.
     pub flag: &'static str,
-    /// The variables; one, but for the advertised address, whose host and port the reference system keeps apart.
+    /// The variables; one, but for the advertised address: the reference system keeps its host and its port apart.
     pub variables: &'static [&'static str],
     /// The value's name in help texts.
     pub value: &'static str,
@@ -27,10 +27,12 @@ pub struct Setting {
 pub const SETTINGS: &[Setting] = &[
     Setting { flag: "data-dir", variables: &["KAFSCALE_DATA_DIR"], value: "DIR", default: "./kafscale-data",
         takes: "a directory", help: "Where the journal and the objects are; created if missing" },
-    Setting { flag: "listen", variables: &["KAFSCALE_BROKER_ADDR"], value: "HOST:PORT", default: "127.0.0.1:9092",
-        takes: "HOST:PORT, or :PORT for every address", help: "Where Kafka clients connect" },
-    Setting { flag: "advertise", variables: &["KAFSCALE_BROKER_HOST", "KAFSCALE_BROKER_PORT"], value: "HOST:PORT", default: "",
-        takes: "HOST:PORT as a flag, as variables a host and a port from 1 to 65535", help: "The address that clients are told to use [default: the one listened on]" },
+    Setting { flag: "listen", variables: &["KAFSCALE_BROKER_ADDR"], value: "[NAME=]HOST:PORT,…", default: "127.0.0.1:9092",
+        takes: "HOST:PORT, [IPV6]:PORT, or :PORT for every address; several as NAME=HOST:PORT,NAME=HOST:PORT, 16 at most, each name once",
+        help: "Where Kafka clients connect" },
+    Setting { flag: "advertise", variables: &["KAFSCALE_ADVERTISE", "KAFSCALE_BROKER_HOST", "KAFSCALE_BROKER_PORT"], value: "[NAME=]HOST:PORT,…", default: "",
+        takes: "HOST:PORT, or NAME=HOST:PORT,NAME=HOST:PORT, with an address that clients can connect to (KAFSCALE_BROKER_HOST takes a host, KAFSCALE_BROKER_PORT a port from 1 to 65535)",
+        help: "The address that clients are told to use, for each listener [default: the one listened on]" },
     Setting { flag: "http", variables: &["KAFSCALE_METRICS_ADDR"], value: "HOST:PORT", default: "127.0.0.1:9093",
         takes: "HOST:PORT, or :PORT for every address", help: "Where /livez, /readyz and /metrics are" },
     Setting { flag: "broker-id", variables: &["KAFSCALE_BROKER_ID"], value: "N", default: "0",

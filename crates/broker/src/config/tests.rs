@@ -20,9 +20,9 @@ fn message(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
 fn nothing_given_is_the_embedded_default() {
     let settings = parse(&[], &[]).unwrap();
     assert_eq!(settings.data_dir, PathBuf::from("./kafscale-data"));
-    assert_eq!(settings.addresses.kafka.to_string(), "127.0.0.1:9092");
+    assert_eq!(settings.addresses.kafka[0].listen.to_string(), "127.0.0.1:9092");
     assert_eq!(settings.addresses.http.to_string(), "127.0.0.1:9093");
-    assert_eq!(settings.addresses.advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
+    assert_eq!(settings.addresses.kafka[0].advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
     assert_eq!(settings.memory, Memory { budget_bytes: 512 << 20, cache_bytes: 256 << 20 });
     assert_eq!(settings.topics, Topics { auto_create: true, auto_create_partitions: 1 });
     assert_eq!(settings.log, Log { level: LogLevel::Info, format: LogFormat::Text });
@@ -33,10 +33,10 @@ fn the_flag_wins_over_the_variable() {
     let variables = [("KAFSCALE_CACHE_BYTES", "1MiB"), ("KAFSCALE_BROKER_ADDR", "localhost:1"), ("PATH", "/bin")];
     let settings = parse(&[("cache", "2MiB")], &variables).unwrap();
     assert_eq!(settings.memory.cache_bytes, 2 << 20);
-    assert_eq!(settings.addresses.kafka.to_string(), "localhost:1");
+    assert_eq!(settings.addresses.kafka[0].listen.to_string(), "localhost:1");
     let advertised =
         parse(&[("advertise", "b.example:7")], &[("KAFSCALE_BROKER_HOST", "a.example"), ("KAFSCALE_BROKER_PORT", "1")]);
-    let advertised = advertised.unwrap().addresses.advertised("127.0.0.1:9092".parse().unwrap());
+    let advertised = advertised.unwrap().addresses.kafka[0].advertised("127.0.0.1:9092".parse().unwrap());
     assert_eq!(advertised.to_string(), "b.example:7");
 }
 
@@ -44,10 +44,10 @@ fn the_flag_wins_over_the_variable() {
 fn host_and_port_may_come_as_the_reference_system_names_them() {
     let bound = "0.0.0.0:9092".parse().unwrap();
     let settings = parse(&[], &[("KAFSCALE_BROKER_ADDR", ":9092"), ("KAFSCALE_BROKER_HOST", "kafka.example")]).unwrap();
-    assert_eq!(settings.addresses.kafka.to_string(), "0.0.0.0:9092");
-    assert_eq!(settings.addresses.advertised(bound).to_string(), "kafka.example:9092");
+    assert_eq!(settings.addresses.kafka[0].listen.to_string(), "0.0.0.0:9092");
+    assert_eq!(settings.addresses.kafka[0].advertised(bound).to_string(), "kafka.example:9092");
     let variables = [("KAFSCALE_BROKER_HOST", "kafka.example"), ("KAFSCALE_BROKER_PORT", "tcp://10.0.0.1:9092")];
-    assert_eq!(parse(&[], &variables).unwrap().addresses.advertised(bound).port, 9092);
+    assert_eq!(parse(&[], &variables).unwrap().addresses.kafka[0].advertised(bound).port, 9092);
 }
 
 #[test]
@@ -116,4 +116,40 @@ fn small_and_large_machines_get_bounded_defaults() {
     let of = |memory_bytes| Settings::parse(&[], &[], Machine { memory_bytes }).unwrap().memory;
     assert_eq!(of(0).budget_bytes, 32 << 20);
     assert_eq!(of(1 << 40), Memory { budget_bytes: 1 << 30, cache_bytes: 512 << 20 });
+}
+
+#[test]
+fn several_listeners_have_names_and_an_address_each() {
+    let bound = |port| std::net::SocketAddr::from(([0, 0, 0, 0], port));
+    let listen = ("listen", "IN=0.0.0.0:9092,OUT=[::]:9094,SELF=127.0.0.1:0");
+    let advertise = "OUT=my.example:19094,IN=[fd00::1]:9092";
+    let told = |settings: Settings| -> Vec<String> {
+        let told = |l: &KafkaListener| format!("{} {}", l.name, l.advertised(bound(4711)));
+        settings.addresses.kafka.iter().map(told).collect()
+    };
+    let expected = ["IN [fd00::1]:9092", "OUT my.example:19094", "SELF 127.0.0.1:4711"];
+    assert_eq!(told(parse(&[listen, ("advertise", advertise)], &[]).unwrap()), expected);
+    assert_eq!(told(parse(&[listen], &[("KAFSCALE_ADVERTISE", advertise)]).unwrap()), expected);
+    // The flag wins over both kinds of variables, and the list over the pair.
+    let pair = [("KAFSCALE_BROKER_HOST", "other"), ("KAFSCALE_BROKER_PORT", "1")];
+    assert_eq!(told(parse(&[listen, ("advertise", advertise)], &pair).unwrap()), expected);
+    let one = [("KAFSCALE_ADVERTISE", "a.example:7"), pair[0]];
+    assert_eq!(told(parse(&[], &one).unwrap()), ["PLAINTEXT a.example:7"]);
+}
+
+#[test]
+fn each_listener_s_address_is_asked_for_by_its_name() {
+    let listen = ("listen", "IN=127.0.0.1:9092,OUT=0.0.0.0:9094");
+    let m = message(&[listen], &[]);
+    assert!(m.starts_with("0.0.0.0:9094 means every address") && m.contains("--advertise OUT=HOST:PORT"), "{m}");
+    let m = message(&[listen, ("advertise", "OTU=h:1")], &[]);
+    assert!(m.starts_with("--advertise has an address for OTU, and the listeners are IN, OUT"), "{m}");
+    let m = message(&[listen, ("advertise", "h:1")], &[]);
+    assert!(m.starts_with("--advertise is for one listener, and there are 2"), "{m}");
+    let m = message(&[listen], &[("KAFSCALE_BROKER_HOST", "h")]);
+    assert!(m.starts_with("KAFSCALE_BROKER_HOST is for one listener, and there are 2"), "{m}");
+    for wrong in ["OUT=0.0.0.0:1", "OUT=h:0", "h:0", "OUT=h:1,OUT=h:2"] {
+        let m = message(&[listen, ("advertise", wrong)], &[]);
+        assert!(m.starts_with(&format!("--advertise={wrong:?} is not valid")), "{m}");
+    }
 }

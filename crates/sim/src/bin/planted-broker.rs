@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use kafscale_broker::config::{Machine, Settings};
 use kafscale_broker::{Between, Broker, Outside};
 use kafscale_journal::Journal;
-use kafscale_ports::Env;
 use kafscale_ports::disk::RealDisk;
 use kafscale_ports::spawn::TokioSpawn;
+use kafscale_ports::{Env, Listen};
 use kafscale_sim::plant::acknowledge_early;
 use tokio::net::TcpListener;
 
@@ -28,8 +28,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let (kafka, http) = (&settings.addresses.kafka, &settings.addresses.http);
-    let kafka = Arc::new(TcpListener::bind((&*kafka.host, kafka.port)).await?);
+    let http = &settings.addresses.http;
+    let mut kafka: Vec<Arc<dyn Listen>> = Vec::new();
+    for listener in &settings.addresses.kafka {
+        kafka.push(Arc::new(TcpListener::bind((&*listener.listen.host, listener.listen.port)).await?));
+    }
     let http = Arc::new(TcpListener::bind((&*http.host, http.port)).await?);
     let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http: Some(http) };
     let broker = Broker::start_between(settings, outside, &Early).await?;
