@@ -121,6 +121,10 @@ def newer_at(server, file, content, at):
     "arguments, words",
     [
         (["--listen", "nonsense"], ["nonsense", "listen"]),
+        (["--listen", "[::]:9092"], ["[::]:9092", "every address", "--advertise HOST:PORT"]),
+        (["--listen", f"A={HOST}:1,B=0.0.0.0:9094"], ["0.0.0.0:9094", "--advertise B=HOST:PORT"]),
+        (["--listen", f"A={HOST}:1,B={HOST}:2", "--advertise", "C=h:1"], ["--advertise", "C", "A, B"]),
+        (["--listen", f"A={HOST}:1,B={HOST}:2", "--advertise", "h:1"], ["--advertise", "one listener", "NAME=HOST:PORT"]),
         (["--memory", "12 apples"], ["12 apples", "memory"]),
         (["--http", f"{HOST}:99999"], ["99999", "http"]),
     ],

@@ -153,6 +153,7 @@ class Kafscale(Server):
     def __init__(self, directory, *arguments):
         super().__init__(directory, self.kind)
         self.http_port = free_port()
+        self.listen = self.bootstrap
         self.arguments = [str(a) for a in arguments]
 
     @staticmethod
@@ -160,7 +161,7 @@ class Kafscale(Server):
         return Path(os.environ.get("KAFSCALE_BIN", ROOT / "target/release/kafscale")).resolve()
 
     def command(self):
-        ports = ["--listen", self.bootstrap, "--http", f"{HOST}:{self.http_port}"]
+        ports = ["--listen", self.listen, "--http", f"{HOST}:{self.http_port}"]
         return [str(self.binary()), "broker", "--data-dir", str(self.data), *ports, *self.arguments]
 
     def environment(self):
