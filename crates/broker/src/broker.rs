@@ -316,6 +316,7 @@ fn context(
         settings: ApiSettings {
             auto_create_topics: settings.topics.auto_create,
             default_partitions: settings.topics.auto_create_partitions.unsigned_abs(),
+            slow_request: settings.log.slow_request,
         },
         metrics: Arc::clone(metrics),
     }

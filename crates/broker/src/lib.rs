@@ -12,6 +12,7 @@ mod health;
 pub mod http;
 pub mod ledger;
 pub mod limits;
+mod lines;
 pub mod metrics;
 mod timed;
 

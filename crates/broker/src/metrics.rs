@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kafscale_wire::{Api, ErrorCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -44,7 +45,9 @@ pub const TABLE: &[Description] = &[
     row("kafscale_connections_refused_total", "counter", &[], "Kafka connections closed at once because too many were open"),
     row("kafscale_connections_closed_total", "counter", &["cause"], "Kafka connections ended, by cause"),
     row("kafscale_accept_errors_total", "counter", &[], "Attempts to accept a connection that failed"),
-    row("kafscale_requests_total", "counter", &["api", "outcome"], "Requests that came to an end, by API and outcome (answered, unacknowledged, closed, panicked)"),
+    row("kafscale_requests_total", "counter", &["api", "outcome"], "Requests that came to an end: answered, failed (an error code is in the answer), unacknowledged (acks=0), closed (the connection was, instead of an answer), panicked"),
+    row("kafscale_answer_errors_total", "counter", &["api", "error"], "Error codes in answers, by Kafka's names; an answer about many partitions can have many"),
+    row("kafscale_slow_requests_total", "counter", &["api"], "Requests that took longer than --slow-request-ms beyond the waiting that they asked for"),
     row("kafscale_request_seconds", "histogram", &["api"], "Time from a request's last byte to the last byte of its answer"),
     row("kafscale_request_bytes_total", "counter", &[], "Bytes of requests received whole, with length prefixes"),
     row("kafscale_response_bytes_total", "counter", &[], "Bytes of answers written, with length prefixes"),
@@ -59,21 +62,9 @@ pub const TABLE: &[Description] = &[
     row("kafscale_cache_misses_total", "counter", &[], "Reads of objects that went to the store"),
 ];
 
-/// The API keys that have a name in metrics; every other key is `other`, so that a client cannot make labels.
-const API_NAMES: &[(i16, &str)] = &[
-    (0, "produce"),
-    (1, "fetch"),
-    (2, "list_offsets"),
-    (3, "metadata"),
-    (18, "api_versions"),
-    (19, "create_topics"),
-    (20, "delete_topics"),
-    (22, "init_producer_id"),
-    (32, "describe_configs"),
-];
-
-fn api_name(key: i16) -> &'static str {
-    API_NAMES.iter().find(|(known, _)| *known == key).map_or("other", |(_, name)| name)
+/// Kafka's name of an API key; every key that the codec does not know is `other`, so that a client cannot make labels.
+pub(crate) fn api_name(key: i16) -> &'static str {
+    Api::of(key).map_or("other", |api| api.name)
 }
 
 /// All metrics of one broker.
@@ -171,6 +162,8 @@ impl Drop for OpenConnection {
 /// Kafka requests.
 pub struct RequestMetrics {
     finished: Family<RequestLabels, Counter>,
+    errors: Family<ErrorLabels, Counter>,
+    slow: Family<ApiLabel, Counter>,
     seconds: Family<ApiLabel, Histogram>,
     /// Bytes of requests received whole.
     pub received_bytes: Counter,
@@ -182,6 +175,8 @@ impl RequestMetrics {
     fn new(r: &mut Registration) -> Self {
         Self {
             finished: r.add("kafscale_requests_total", Family::default()),
+            errors: r.add("kafscale_answer_errors_total", Family::default()),
+            slow: r.add("kafscale_slow_requests_total", Family::default()),
             seconds: r.add("kafscale_request_seconds", Family::new_with_constructor(seconds)),
             received_bytes: r.add("kafscale_request_bytes_total", Counter::default()),
             sent_bytes: r.add("kafscale_response_bytes_total", Counter::default()),
@@ -191,6 +186,17 @@ impl RequestMetrics {
     /// Counts a request's end.
     pub fn finished(&self, api_key: i16, outcome: &'static str) {
         self.finished.get_or_create(&RequestLabels { api: api_name(api_key), outcome }).inc();
+    }
+
+    /// Counts an error code in an answer.
+    pub fn error(&self, api_key: i16, code: i16) {
+        let error = ErrorCode::of(code).map_or("other", ErrorCode::name);
+        self.errors.get_or_create(&ErrorLabels { api: api_name(api_key), error }).inc();
+    }
+
+    /// Counts a slow request.
+    pub fn slow(&self, api_key: i16) {
+        self.slow.get_or_create(&ApiLabel { api: api_name(api_key) }).inc();
     }
 
     /// Records the time a request took.
@@ -274,6 +280,12 @@ struct RequestLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    api: &'static str,
+    error: &'static str,
+}
+
 /// Buckets from half a millisecond to half a minute.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 17))
@@ -301,6 +313,8 @@ mod tests {
         metrics.connections.closed("idle");
         metrics.requests.finished(0, "answered");
         metrics.requests.took(0, Duration::ZERO);
+        metrics.requests.error(0, 1);
+        metrics.requests.slow(0);
         metrics.data.flushed("full", 1);
         let text = metrics.render();
         for row in TABLE {
@@ -316,8 +330,11 @@ mod tests {
         let metrics = Metrics::new();
         for key in i16::MIN..=i16::MAX {
             metrics.requests.finished(key, "answered");
+            metrics.requests.error(0, key);
         }
-        assert_eq!(metrics.render().matches("kafscale_requests_total{").count(), API_NAMES.len() + 1);
+        let text = metrics.render();
+        assert_eq!(text.matches("kafscale_requests_total{").count(), kafscale_wire::APIS.len() + 1);
+        assert_eq!(text.matches("kafscale_answer_errors_total{").count(), ErrorCode::ALL.len() + 1);
     }
 
     #[test]

@@ -60,6 +60,9 @@ impl Out {
             let context = Context { versions: message.versions, flexible: message.flexible };
             self.structure(&message.body, context);
             self.message(message, module);
+            if matches!(message.kind, Kind::Response { .. }) {
+                self.errors(&message.body, context);
+            }
         }
         self.line("}");
     }
@@ -88,9 +91,16 @@ impl Out {
             Kind::Request { key } => {
                 let answer = module.messages.iter().find(|other| other.kind == Kind::Response { key });
                 let answer = answer.map_or("()", |answer| &answer.body.name);
-                self.line(&format!("impl Request for {name} {{ const KEY: i16 = {key}; type Response = {answer}; }}"));
+                self.line(&format!("impl Request for {name} {{ const KEY: i16 = {key}; type Response = {answer};"));
+                self.asked(&message.body);
+                self.line("}");
             }
-            Kind::Response { key } => self.line(&format!("impl Response for {name} {{ const KEY: i16 = {key}; }}")),
+            Kind::Response { key } => self.line(&format!(
+                "impl Response for {name} {{
+                    const KEY: i16 = {key};
+                    fn each_error(&self, version: i16, visit: &mut dyn FnMut(i16)) {{ self.errors(version, visit); }}
+                }}"
+            )),
             Kind::Data => {}
         }
     }
@@ -189,6 +199,50 @@ impl Out {
         self.line("} }");
     }
 
+    /// What observers want to know of any request: see the trait.
+    fn asked(&mut self, body: &Struct) {
+        let is_topics = |field: &&Field| {
+            matches!(field.ty, Type::Array(_)) && matches!(&*field.name, "topics" | "topic_data" | "topic_names")
+        };
+        let counts: Vec<String> = body.fields.iter().filter(is_topics).map(count).collect();
+        if !counts.is_empty() {
+            self.line(&format!("fn topic_count(&self) -> usize {{ {} }}", counts.join(" + ")));
+        }
+        if body.fields.iter().any(|field| field.name == "max_wait_ms") {
+            self.line("fn max_wait_ms(&self) -> i32 { self.max_wait_ms }");
+        }
+    }
+
+    /// The walk over the error codes of a response, of structures that have any.
+    fn errors(&mut self, body: &Struct, context: Context) {
+        self.line(&format!("impl {} {{", body.name));
+        self.line("fn errors(&self, version: i16, visit: &mut dyn FnMut(i16)) {\nlet _ = (version, &visit);");
+        for field in &body.fields {
+            let name = &field.name;
+            let is_code = is_error_code(field);
+            let statement = match inner_struct(&field.ty).filter(|inner| has_errors(inner)) {
+                _ if is_code => format!("visit(self.{name});"),
+                Some(_) => match (&field.ty, field.nullable) {
+                    (Type::Array(_), None) => format!("for one in &self.{name} {{ one.errors(version, visit); }}"),
+                    (Type::Array(_), Some(_)) => {
+                        format!("for one in self.{name}.iter().flatten() {{ one.errors(version, visit); }}")
+                    }
+                    (_, None) => format!("self.{name}.errors(version, visit);"),
+                    (_, Some(_)) => format!("if let Some(one) = &self.{name} {{ one.errors(version, visit); }}"),
+                },
+                None => continue,
+            };
+            match condition(field.versions, context.versions) {
+                Some(condition) => self.line(&format!("if {condition} {{ {statement} }}")),
+                None => self.line(&statement),
+            }
+        }
+        self.line("}\n}");
+        for inner in body.fields.iter().filter_map(|field| inner_struct(&field.ty)).filter(|inner| has_errors(inner)) {
+            self.errors(inner, context);
+        }
+    }
+
     /// What `crate::frame` looks up by key.
     fn table(&mut self, modules: &[Module]) {
         self.line("/// Every API of the codec, by key.\npub const APIS: &[Api] = &[");
@@ -217,6 +271,24 @@ fn tagged(body: &Struct) -> Vec<(u32, &Field)> {
     let mut tagged: Vec<_> = body.fields.iter().filter_map(|field| Some((field.tag?, field))).collect();
     tagged.sort_by_key(|(tag, _)| *tag);
     tagged
+}
+
+/// How many elements an array has, null counting as none.
+fn count(field: &Field) -> String {
+    let name = &field.name;
+    if field.nullable.is_some() {
+        format!("self.{name}.as_ref().map_or(0, Vec::len)")
+    } else {
+        format!("self.{name}.len()")
+    }
+}
+
+fn is_error_code(field: &Field) -> bool {
+    field.name == "error_code" && matches!(&field.ty, Type::Number(name) if name == "i16")
+}
+
+fn has_errors(body: &Struct) -> bool {
+    body.fields.iter().any(|field| is_error_code(field) || inner_struct(&field.ty).is_some_and(has_errors))
 }
 
 fn inner_struct(ty: &Type) -> Option<&Struct> {

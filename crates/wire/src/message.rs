@@ -33,12 +33,25 @@ pub trait Request: Message {
     const KEY: i16;
     /// What answers it.
     type Response: Response;
+
+    /// How many topics it names at its top level; 0 if it names none, or asks for all of them.
+    fn topic_count(&self) -> usize {
+        0
+    }
+
+    /// How long its sender wants it to wait for something to come, in milliseconds.
+    fn max_wait_ms(&self) -> i32 {
+        0
+    }
 }
 
 /// What a broker answers.
 pub trait Response: Message {
     /// The API key.
     const KEY: i16;
+
+    /// Calls `visit` with each error code that is in it in this version, 0 (none) among them.
+    fn each_error(&self, version: i16, visit: &mut dyn FnMut(i16));
 }
 
 /// One API of the codec, for whoever has a key and no type.

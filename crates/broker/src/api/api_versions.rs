@@ -21,7 +21,7 @@ pub(super) async fn handle(_: &Context, _: &Call, _: ApiVersionsRequest) -> ApiV
 /// The answer to a version that is not served.
 pub(super) fn unsupported(call: &Call) -> Reply {
     let slices = encode_response(call.correlation_id, 0, &response(ErrorCode::UnsupportedVersion));
-    Reply::Send(Answer { slices, hold: Vec::new() })
+    Reply::Send(Answer { slices, hold: Vec::new(), failed: true })
 }
 
 fn response(error: ErrorCode) -> ApiVersionsResponse {

@@ -13,17 +13,15 @@
 
 use std::time::Duration;
 
-use kafscale_log::Reservation;
 use kafscale_log::read::{FetchPartition as Read, FetchRequest as Wanted, PartitionData as Found};
 use kafscale_metadata::TopicId;
 use kafscale_wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
 };
-use kafscale_wire::frame::encode_response;
 use kafscale_wire::{ErrorCode, Records};
 
-use super::{Call, Context, Supported, errors, partition};
-use crate::connection::{Answer, Reply};
+use super::{Call, Context, Supported, answer_holding, errors, partition};
+use crate::connection::Reply;
 
 pub(super) const API: Supported = Supported { key: 1, name: "Fetch", advertised: 4..=18, served: 4..=18 };
 
@@ -37,7 +35,7 @@ enum Slot {
 pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest) -> Reply {
     if request.session_id != 0 && request.session_epoch > 0 {
         let response = FetchResponse { error_code: ErrorCode::FetchSessionIdNotFound.code(), ..Default::default() };
-        return reply(call, &response, Vec::new());
+        return answer_holding(call, &response, Vec::new());
     }
     let mut reads = Vec::new();
     let mut slots = Vec::with_capacity(request.topics.len());
@@ -55,11 +53,7 @@ pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest
     };
     let found = context.reader.fetch(wanted).await;
     let response = respond(request.topics, slots, found.partitions);
-    reply(call, &response, found.reservation.into_iter().collect())
-}
-
-fn reply(call: &Call, response: &FetchResponse, hold: Vec<Reservation>) -> Reply {
-    Reply::Send(Answer { slices: encode_response(call.correlation_id, call.version, response), hold })
+    answer_holding(call, &response, found.reservation.into_iter().collect())
 }
 
 async fn find(context: &Context, version: i16, topic: &FetchTopic) -> Result<TopicId, ErrorCode> {

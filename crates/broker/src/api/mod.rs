@@ -16,17 +16,19 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod seen;
 pub mod topic_config;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use kafscale_log::Ledger;
 use kafscale_log::read::Reader;
 use kafscale_log::write::Writer;
+use kafscale_log::{Ledger, Reservation};
 use kafscale_metadata::{Command, CreateTopic, Outcome, State, TopicId, TopicPartition};
 use kafscale_ports::Env;
 use kafscale_wire::frame::{decode_request_header, encode_response};
@@ -34,8 +36,10 @@ use kafscale_wire::header::RequestHeader;
 use kafscale_wire::{DecodeError, Decoder, ErrorCode, Request, Text};
 use tracing::{debug, warn};
 
+use self::seen::{Seen, Watch};
 use crate::connection::{Answer, Frame, Peer, Reply, Service, allowance};
 use crate::ledger::Replica;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 /// One API key, as this broker speaks it.
@@ -72,6 +76,8 @@ pub struct ApiSettings {
     pub auto_create_topics: bool,
     /// How many partitions such a topic gets, and one that is created without a number.
     pub default_partitions: u32,
+    /// From which duration on a request is told as slow; none: never.
+    pub slow_request: Option<Duration>,
 }
 
 /// What the handlers work with.
@@ -99,17 +105,23 @@ pub(crate) struct Call {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) peer: Arc<Peer>,
+    seen: Seen,
 }
 
 /// Answers Kafka requests.
 pub struct Api {
     context: Arc<Context>,
+    watch: Arc<Watch>,
+    /// Lines about requests that cannot be read.
+    unreadable: Lines,
 }
 
 impl Api {
     /// Over a running replica, writer and reader.
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        let slow = context.settings.slow_request;
+        let watch = Watch::new(&context.env, Arc::clone(&context.metrics), slow);
+        Self { context, watch, unreadable: Lines::default() }
     }
 }
 
@@ -118,7 +130,10 @@ impl Service for Api {
         match self.dispatch(peer, frame) {
             Ok(reply) => reply,
             Err(refused) => {
-                warn!(peer = %peer.addr, error = %refused, "closing a connection: its request cannot be read");
+                if let Some(left_out) = self.unreadable.admit(self.watch.now()) {
+                    let (peer, listener) = (peer.addr, &*peer.listener);
+                    warn!(%peer, listener, error = %refused, left_out, "closing a connection: its request cannot be read");
+                }
                 ready(Reply::Close).boxed()
             }
         }
@@ -145,10 +160,11 @@ impl Api {
         let RequestHeader { request_api_key: key, request_api_version: version, correlation_id, .. } = header;
         let api = APIS.iter().find(|api| api.key == key).ok_or(BadRequest::UnknownKey(key))?;
         debug!(peer = %peer.addr, api = api.name, version, correlation_id, "request");
-        let call = Call { version, correlation_id, peer: Arc::clone(peer) };
+        let seen = Seen::new(&self.watch, key, header.client_id.as_ref());
+        let mut call = Call { version, correlation_id, peer: Arc::clone(peer), seen };
         let context = Arc::clone(&self.context);
         if key == produce::API.key && api.advertised.contains(&version) {
-            let request = body(decoder, version, &mut frame)?;
+            let request = body(&mut call, decoder, &mut frame)?;
             return Ok(produce::enter(context, call, request, frame));
         }
         if !api.served.contains(&version) {
@@ -158,12 +174,19 @@ impl Api {
     }
 
     /// Requests that are worked on when all earlier answers of their connection were sent, as Kafka does.
-    fn dispatch_in_turn(&self, context: Arc<Context>, call: Call, request: (Decoder, Frame), key: i16) -> Dispatched {
+    fn dispatch_in_turn(
+        &self,
+        context: Arc<Context>,
+        mut call: Call,
+        request: (Decoder, Frame),
+        key: i16,
+    ) -> Dispatched {
         macro_rules! serve {
             ($api:ident) => {{
                 let (decoder, mut frame) = request;
-                let request = body(decoder, call.version, &mut frame)?;
+                let request = body(&mut call, decoder, &mut frame)?;
                 async move {
+                    call.seen.begins();
                     let response = $api::handle(&context, &call, request).await;
                     drop(frame.reservation);
                     answer(&call, &response)
@@ -181,8 +204,12 @@ impl Api {
             k if k == describe_configs::API.key => serve!(describe_configs),
             k if k == fetch::API.key => {
                 let (decoder, mut frame) = request;
-                let request = body(decoder, call.version, &mut frame)?;
-                async move { fetch::handle(&context, &call, request).await }.boxed()
+                let request = body(&mut call, decoder, &mut frame)?;
+                async move {
+                    call.seen.begins();
+                    fetch::handle(&context, &call, request).await
+                }
+                .boxed()
             }
             unknown => return Err(BadRequest::UnknownKey(unknown)),
         })
@@ -190,8 +217,9 @@ impl Api {
 }
 
 /// Decodes the body, and gives back the part of the reservation that its structures did not need.
-fn body<R: Request>(mut decoder: Decoder, version: i16, frame: &mut Frame) -> Result<R, DecodeError> {
-    let request = R::decode(&mut decoder, version)?;
+fn body<R: Request>(call: &mut Call, mut decoder: Decoder, frame: &mut Frame) -> Result<R, DecodeError> {
+    let request = R::decode(&mut decoder, call.version)?;
+    call.seen.asks(&request);
     frame.reservation.shrink_to((frame.bytes.len() + decoder.allocated()) as u64);
     decoder.finish()?;
     Ok(request)
@@ -217,8 +245,14 @@ fn unsupported(api: &Supported, call: &Call) -> Dispatched {
 }
 
 fn answer<R: kafscale_wire::Response>(call: &Call, response: &R) -> Reply {
+    answer_holding(call, response, Vec::new())
+}
+
+/// As [`answer`], for a response that stands for memory until it is written.
+fn answer_holding<R: kafscale_wire::Response>(call: &Call, response: &R, hold: Vec<Reservation>) -> Reply {
+    let failed = call.seen.answered(call.version, response, &call.peer);
     let slices = encode_response(call.correlation_id, call.version, response);
-    Reply::Send(Answer { slices, hold: Vec::new() })
+    Reply::Send(Answer { slices, hold, failed })
 }
 
 impl Context {

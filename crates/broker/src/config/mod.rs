@@ -11,6 +11,7 @@ mod names;
 mod values;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use data_dir::{DataDir, DataDirError, FORMAT, Identity};
 pub use listeners::KafkaListener;
@@ -77,6 +78,8 @@ pub struct Log {
     pub level: LogLevel,
     /// How they are written.
     pub format: LogFormat,
+    /// From which duration on a request is named in a line; none: never.
+    pub slow_request: Option<Duration>,
 }
 
 /// What some defaults are derived from.
@@ -187,6 +190,7 @@ impl Settings {
             log: Log {
                 level: given.get("log-level", LogLevel::parse, |v| LogLevel::parse(v).expect(TABLE_IS_RIGHT))?,
                 format: given.get("log-format", LogFormat::parse, |v| LogFormat::parse(v).expect(TABLE_IS_RIGHT))?,
+                slow_request: given.get("slow-request-ms", milliseconds, |v| milliseconds(v).expect(TABLE_IS_RIGHT))?,
             },
         })
     }
@@ -196,6 +200,11 @@ const TABLE_IS_RIGHT: &str = "a default in the table is valid: a test parses the
 
 fn parsed<T: std::str::FromStr>(default: &str) -> T {
     default.parse().ok().expect(TABLE_IS_RIGHT)
+}
+
+/// A duration; none for 0.
+fn milliseconds(text: &str) -> Option<Option<Duration>> {
+    text.parse().ok().map(|ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into())))
 }
 
 fn addresses(given: &Given<'_>) -> Result<Addresses, ConfigError> {

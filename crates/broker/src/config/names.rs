@@ -51,6 +51,8 @@ pub const SETTINGS: &[Setting] = &[
         takes: "a number from 10 to 1000000", help: "Journal entries after which the state is written as a snapshot (or 8 MiB of them)" },
     Setting { flag: "log-level", variables: &["KAFSCALE_LOG_LEVEL"], value: "LEVEL", default: "info",
         takes: "error, warn, info, debug or trace", help: "The least severe log lines that are written" },
+    Setting { flag: "slow-request-ms", variables: &["KAFSCALE_SLOW_REQUEST_MS"], value: "MS", default: "1000",
+        takes: "a number of milliseconds, 0 for never", help: "Requests that take longer are named in the log; a fetch that waits for records does not" },
     Setting { flag: "log-format", variables: &["KAFSCALE_LOG_FORMAT"], value: "FORMAT", default: "text",
         takes: "text or json", help: "How log lines are written" },
 ];

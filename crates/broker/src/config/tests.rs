@@ -25,7 +25,10 @@ fn nothing_given_is_the_embedded_default() {
     assert_eq!(settings.addresses.kafka[0].advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
     assert_eq!(settings.memory, Memory { budget_bytes: 512 << 20, cache_bytes: 256 << 20 });
     assert_eq!(settings.topics, Topics { auto_create: true, auto_create_partitions: 1 });
-    assert_eq!(settings.log, Log { level: LogLevel::Info, format: LogFormat::Text });
+    assert_eq!(
+        settings.log,
+        Log { level: LogLevel::Info, format: LogFormat::Text, slow_request: Some(Duration::from_secs(1)) }
+    );
 }
 
 #[test]
@@ -82,6 +85,7 @@ fn a_message_names_the_setting_the_value_and_what_it_takes() {
         ("KAFSCALE_CACHE_BYTES", "99999999999999999999"),
         ("KAFSCALE_CACHE_BYTES", "16777216TiB"),
         ("KAFSCALE_CACHE_BYTES", "1G"),
+        ("KAFSCALE_SLOW_REQUEST_MS", "1s"),
     ] {
         let m = message(&[], &[(name, value)]);
         assert!(m.starts_with(&format!("{name}={value:?}")), "{m}");

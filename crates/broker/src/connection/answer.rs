@@ -117,8 +117,9 @@ impl Writer {
     fn take(&mut self, key: i16, received: Instant, reply: std::thread::Result<Reply>) -> Result<(), Cause> {
         let (outcome, ends) = match reply {
             Ok(Reply::Send(answer)) => {
+                let outcome = if answer.failed { "failed" } else { "answered" };
                 self.out.add(answer);
-                ("answered", None)
+                (outcome, None)
             }
             Ok(Reply::Nothing) => ("unacknowledged", None),
             Ok(Reply::Close) => ("closed", Some(Cause::Unanswerable)),

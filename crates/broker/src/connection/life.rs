@@ -98,7 +98,7 @@ pub(super) async fn run(server: Arc<Server>, peer: Arc<Peer>, accepted: Accepted
     let mut writer = answer::Writer::new(accepted.writer, Arc::clone(&context.server));
     let cause = serve(&mut context, &mut writer, &pipeline, &stop).await;
     context.metrics().connections.closed(cause.label());
-    log(&context.peer, &cause);
+    log(&context, &cause);
     close(&mut context.reader, writer.into_inner(), &cause).await;
 }
 
@@ -153,7 +153,8 @@ async fn read(context: &mut Context, pipeline: &Pipeline) -> Cause {
     }
 }
 
-fn log(peer: &Peer, cause: &Cause) {
+fn log(context: &Context, cause: &Cause) {
+    let peer = &context.peer;
     let (connection, addr, listener) = (peer.id, peer.addr, &*peer.listener);
     match cause {
         Cause::Peer | Cause::Stopping | Cause::Idle => {
@@ -161,11 +162,12 @@ fn log(peer: &Peer, cause: &Cause) {
         }
         Cause::Io(error) => tracing::debug!(connection, %addr, listener, %error, "connection closed: it broke"),
         Cause::Panic(_) => tracing::error!(connection, %addr, listener, %cause, "connection closed"),
-        Cause::Length { .. } | Cause::Memory(_) | Cause::HalfSent => {
-            tracing::warn!(connection, %addr, listener, %cause, "connection closed");
-        }
-        Cause::Unread | Cause::Unanswerable | Cause::Undrained => {
-            tracing::warn!(connection, %addr, listener, %cause, "connection closed");
+        // Where the request was read it was said why.
+        Cause::Unanswerable => tracing::debug!(connection, %addr, listener, %cause, "connection closed"),
+        Cause::Length { .. } | Cause::Memory(_) | Cause::HalfSent | Cause::Unread | Cause::Undrained => {
+            if let Some(left_out) = context.server.lines.admit(context.now()) {
+                tracing::warn!(connection, %addr, listener, %cause, left_out, "connection closed");
+            }
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Answer {
     pub slices: Vec<Bytes>,
     /// Memory that the slices stand for; given back once they are written.
     pub hold: Vec<Reservation>,
+    /// Whether it tells of an error: an outcome in the metrics.
+    pub failed: bool,
 }
 
 /// The other end of a connection.

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Peer, Service, life};
 use crate::limits::{ACCEPT_PAUSE, DRAIN, LINGER, MAX_CONNECTIONS};
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 /// What an operator may set about connections.
@@ -41,6 +42,8 @@ pub struct Server {
     /// Half of the budget, see `limits::LARGE_FRAME_BYTES`.
     pub(super) large: MemoryBudget,
     pub(super) metrics: Arc<Metrics>,
+    /// Lines about connections that are closed for what their peer did.
+    pub(super) lines: Lines,
     settings: ConnectionSettings,
     next_id: AtomicU64,
     open: TaskTracker,
@@ -57,7 +60,7 @@ impl Server {
     ) -> Arc<Self> {
         let large = MemoryBudget::new(budget.total_bytes() / 2);
         let (next_id, open) = (AtomicU64::new(1), TaskTracker::new());
-        Arc::new(Self { service, env, budget, large, metrics, settings, next_id, open })
+        Arc::new(Self { service, env, budget, large, metrics, lines: Lines::default(), settings, next_id, open })
     }
 
     /// Open connections.

@@ -111,7 +111,7 @@ pub(crate) fn correlation(frame: &Frame) -> i32 {
 /// An answer that repeats the correlation id.
 pub(crate) fn echo(correlation: i32) -> Reply {
     let slices = vec![Bytes::from_static(&[0, 0, 0, 4]), Bytes::copy_from_slice(&correlation.to_be_bytes())];
-    Reply::Send(Answer { slices, hold: Vec::new() })
+    Reply::Send(Answer { slices, hold: Vec::new(), failed: false })
 }
 
 /// A service that is a function.

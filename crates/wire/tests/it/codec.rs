@@ -390,3 +390,30 @@ hostile! {
     hostile_describe_topic_partitions_request: describe_topic_partitions::DescribeTopicPartitionsRequest;
     hostile_describe_topic_partitions_response: describe_topic_partitions::DescribeTopicPartitionsResponse;
 }
+
+#[test]
+fn the_error_codes_of_an_answer_are_those_of_its_version() {
+    let codes = |version| {
+        let partition = |error_code| PartitionData { error_code, ..PartitionData::default() };
+        let topic = FetchableTopicResponse { partitions: vec![partition(1), partition(0)], ..Default::default() };
+        let response = FetchResponse { error_code: 70, responses: vec![topic], ..FetchResponse::default() };
+        let mut codes = Vec::new();
+        response.each_error(version, &mut |code| codes.push(code));
+        codes
+    };
+    assert_eq!(codes(4), [1, 0], "version 4 has no code for the whole");
+    assert_eq!(codes(7), [70, 1, 0]);
+    let mut codes = Vec::new();
+    heartbeat::HeartbeatResponse { error_code: 25, ..Default::default() }.each_error(0, &mut |code| codes.push(code));
+    MetadataResponse::default().each_error(12, &mut |code| codes.push(code));
+    assert_eq!(codes, [25]);
+}
+
+#[test]
+fn what_observers_ask_of_a_request() {
+    assert_eq!(produce_request(Records::from(Vec::new())).topic_count(), 1);
+    let fetch = FetchRequest { max_wait_ms: 500, ..FetchRequest::default() };
+    assert_eq!((fetch.topic_count(), fetch.max_wait_ms()), (0, 500));
+    let everything = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    assert_eq!((everything.topic_count(), everything.max_wait_ms()), (0, 0));
+}

@@ -106,7 +106,7 @@ async fn announced_frames_do_not_starve_ordinary_ones() {
 async fn unread(scarce: u64) -> (World, Client) {
     let service = Handler(|_frame: Frame| {
         let slices = vec![Bytes::from(vec![1; 1 << 20])];
-        async move { Reply::Send(Answer { slices, hold: Vec::new() }) }.boxed()
+        async move { Reply::Send(Answer { slices, hold: Vec::new(), failed: false }) }.boxed()
     });
     let world = World::new(Arc::new(service));
     let held = world.budget.reserve(scarce).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_panic_ends_its_connection_and_no_other() {
     }
     bystander.send(&request(1, 3, 0)).await;
     assert_eq!(bystander.answer().await, 3_i32.to_be_bytes());
-    assert!(world.counted("kafscale_requests_total{api=\"fetch\",outcome=\"panicked\"} 2"));
+    assert!(world.counted("kafscale_requests_total{api=\"Fetch\",outcome=\"panicked\"} 2"));
     assert!(world.counted("kafscale_connections_closed_total{cause=\"panic\"} 2"));
     assert!(world.all_memory_is_free());
 }

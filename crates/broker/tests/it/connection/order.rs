@@ -41,7 +41,7 @@ async fn calls_do_not_wait_for_answers_and_answers_keep_the_order() {
         assert_eq!(client.answer().await, id.to_be_bytes());
     }
     assert!(world.all_memory_is_free());
-    assert!(world.counted("kafscale_requests_total{api=\"fetch\",outcome=\"answered\"} 4"));
+    assert!(world.counted("kafscale_requests_total{api=\"Fetch\",outcome=\"answered\"} 4"));
     assert!(world.counted("kafscale_request_bytes_total 88"));
 }
 
@@ -187,7 +187,7 @@ async fn an_answer_holds_its_memory_until_it_is_written() {
         async move {
             let hold = vec![budget.reserve(1000).await.unwrap()];
             let slices = vec![Bytes::from_static(&[0, 0, 3, 232]), Bytes::from(vec![7; 1000])];
-            Reply::Send(Answer { slices, hold })
+            Reply::Send(Answer { slices, hold, failed: false })
         }
         .boxed()
     });
@@ -228,7 +228,7 @@ async fn thousands_of_slices_leave_whole_on_any_writer() {
             let len = u32::try_from((0..SLICES).map(|i| i % 9).sum::<usize>()).unwrap();
             let mut slices = vec![Bytes::copy_from_slice(&len.to_be_bytes())];
             slices.extend((0..SLICES).map(|i| Bytes::from(vec![i.to_be_bytes()[7]; i % 9])));
-            async move { Reply::Send(Answer { slices, hold: Vec::new() }) }.boxed()
+            async move { Reply::Send(Answer { slices, hold: Vec::new(), failed: false }) }.boxed()
         })
     };
     let expected: Vec<u8> = (0..SLICES).flat_map(|i| vec![i.to_be_bytes()[7]; i % 9]).collect();

@@ -19,7 +19,7 @@ fn mirror() -> Arc<dyn Service> {
     Arc::new(Handler(|frame: Frame| {
         let len = u32::try_from(frame.bytes.len()).unwrap();
         let slices = vec![Bytes::copy_from_slice(&len.to_be_bytes()), frame.bytes];
-        async move { Reply::Send(Answer { slices, hold: vec![frame.reservation] }) }.boxed()
+        async move { Reply::Send(Answer { slices, hold: vec![frame.reservation], failed: false }) }.boxed()
     }))
 }
 
