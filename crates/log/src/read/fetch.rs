@@ -4,7 +4,8 @@
 //!
 //! A fetch is a loop of *survey* (pure: what does the state say of every partition), *gather* (load and choose
 //! batches) and *sleep*. A survey that finds nothing to send touches neither store nor cache, so an idle fetch
-//! causes no I/O. The order register → survey → sleep loses no wake-up (see `wait`).
+//! causes no I/O. The order register → survey → sleep loses no wake-up (see `wait`). A survey looks at those
+//! partitions alone that may have something to tell (see [`super::interest`]), not at all thousands of a session.
 //!
 //! A partition that seems unknown, or an offset out of range, may only mean that this broker's fold is behind: no
 //! such answer leaves before a barrier. So a fetch beyond the local end waits, and does not reset a consumer.
@@ -14,11 +15,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use kafscale_metadata::{Extent, ObjectId, State, TopicPartition};
-use tokio::time::Instant;
 
 use super::Reader;
 use super::batches::{self, Limit, Progress, Taken};
 use super::cache::{LoadError, Patience};
+use super::interest::{Interest, Looked, SlotId};
 use super::locate::{Bounds, ReadPlan, plan};
 use crate::budget::Reservation;
 use crate::ledger::Stopped;
@@ -27,11 +28,18 @@ use crate::limits::{
     MAX_OBJECTS_AHEAD,
 };
 
-/// What a client wants to read.
+/// What a client wants to read, all of it in one request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FetchRequest {
-    /// In the order in which they are served until `max_bytes`.
+    /// In the order in which they are served until the most bytes of the answer.
     pub partitions: Vec<FetchPartition>,
+    /// When, and how much.
+    pub limits: FetchLimits,
+}
+
+/// When a fetch is answered, and with how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FetchLimits {
     /// The most bytes of records in the answer; the first batch may exceed it.
     pub max_bytes: u64,
     /// The answer waits until it has as many bytes of records,
@@ -71,10 +79,10 @@ pub enum FetchError {
     Stopped,
 }
 
-/// The answer to a [`FetchRequest`].
+/// The answer to a fetch.
 #[derive(Debug, Default)]
 pub struct FetchAnswer {
-    /// In the order of the request.
+    /// All partitions of a first answer; of a later one those that have something to tell.
     pub partitions: Vec<PartitionData>,
     /// The memory of the records; keep it until they are sent.
     pub reservation: Option<Reservation>,
@@ -83,6 +91,8 @@ pub struct FetchAnswer {
 /// One partition of a [`FetchAnswer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionData {
+    /// Its place in the interest.
+    pub slot: SlotId,
     /// Which one.
     pub partition: TopicPartition,
     /// Why there are no records, if there is a reason.
@@ -95,16 +105,23 @@ pub struct PartitionData {
     pub bytes: u64,
 }
 
-const NO_BOUNDS: Bounds = Bounds { log_start: -1, high_watermark: -1, last_stable_offset: -1 };
+impl PartitionData {
+    /// Without records.
+    pub(super) fn empty(slot: SlotId, partition: TopicPartition, bounds: Bounds) -> Self {
+        Self { slot, partition, error: None, bounds, slices: Vec::new(), bytes: 0 }
+    }
+}
+
+pub(super) const NO_BOUNDS: Bounds = Bounds { log_start: -1, high_watermark: -1, last_stable_offset: -1 };
 
 /// What the state says of one partition of a request.
-struct Survey {
+pub(super) struct Survey {
     bounds: Bounds,
     found: Result<ReadPlan, FetchError>,
 }
 
 impl Survey {
-    fn of(state: &State, wanted: &FetchPartition, max_bytes: u64) -> Self {
+    pub(super) fn of(state: &State, wanted: &FetchPartition, max_bytes: u64) -> Self {
         let Some(partition) = state.partition(wanted.partition) else {
             return Self { bounds: NO_BOUNDS, found: Err(FetchError::UnknownTopicOrPartition) };
         };
@@ -125,66 +142,81 @@ struct Gathered {
     is_cut: bool,
 }
 
-impl Gathered {
+impl FetchAnswer {
     fn is_enough(&self, min_bytes: u64) -> bool {
-        let bytes: u64 = self.answer.partitions.iter().map(|p| p.bytes).sum();
-        self.is_cut || bytes >= min_bytes || self.answer.partitions.iter().any(|p| p.error.is_some())
+        let bytes: u64 = self.partitions.iter().map(|p| p.bytes).sum();
+        bytes >= min_bytes || self.partitions.iter().any(|p| p.error.is_some())
     }
 }
 
 impl Reader {
+    /// Answers a fetch that stands for itself: every partition is told.
+    pub async fn fetch(&self, request: FetchRequest) -> FetchAnswer {
+        let mut interest = Interest::new();
+        for wanted in request.partitions {
+            interest.add(wanted);
+        }
+        self.fetch_news(&mut interest, request.limits).await
+    }
+
     /// Answers a fetch: at once if there is enough to send or an error to tell, else once there is, or at the end of
-    /// `max_wait` with what there is.
-    pub async fn fetch(&self, mut request: FetchRequest) -> FetchAnswer {
-        request.max_bytes = request.max_bytes.min(MAX_FETCH_BYTES as u64);
-        request.min_bytes = request.min_bytes.min(request.max_bytes);
-        let deadline = self.clock.now() + request.max_wait.min(Duration::from_millis(MAX_FETCH_WAIT_MS));
-        let mut sleeper = None;
+    /// `max_wait` with what there is. The first answer for an interest tells every partition, the following ones what
+    /// has changed. An answer that is dropped half way told nothing.
+    pub async fn fetch_news(&self, interest: &mut Interest, mut limits: FetchLimits) -> FetchAnswer {
+        limits.max_bytes = limits.max_bytes.min(MAX_FETCH_BYTES as u64);
+        limits.min_bytes = limits.min_bytes.min(limits.max_bytes);
+        let deadline = self.clock.now() + limits.max_wait.min(Duration::from_millis(MAX_FETCH_WAIT_MS));
         let mut is_fresh = false;
         loop {
-            let surveys = self.survey(&request);
-            let has_error = surveys.iter().any(|survey| survey.found.is_err());
+            let looked = interest.look(&self.ledger.state(), limits.max_bytes);
+            let has_error = looked.iter().any(|looked| looked.survey.found.is_err());
             if has_error && !is_fresh {
                 match self.ledger.barrier().await {
                     Ok(()) => is_fresh = true,
-                    Err(Stopped) => return stopped(&request),
+                    Err(Stopped) => return self.stopped(interest, looked),
                 }
                 continue;
             }
-            let most: u64 = surveys.iter().zip(&request.partitions).map(|(s, wanted)| s.most_bytes(wanted)).sum();
-            let is_last = has_error || request.partitions.is_empty() || self.clock.now() >= deadline;
-            if is_last || most >= request.min_bytes {
-                let gathered = self.gather(&request, surveys, most).await;
-                if is_last || gathered.is_enough(request.min_bytes) {
-                    return gathered.answer;
+            let most: u64 = looked.iter().map(|looked| looked.survey.most_bytes(&looked.wanted)).sum();
+            let is_last = has_error || interest.is_empty() || self.clock.now() >= deadline;
+            if is_last || most >= limits.min_bytes {
+                let Gathered { mut answer, is_cut } = self.gather(limits.max_bytes, looked, most).await;
+                if is_last || is_cut || answer.is_enough(limits.min_bytes) {
+                    answer.partitions = interest.tell(&self.ledger.state(), answer.partitions);
+                    return answer;
                 }
             }
-            if sleeper.is_none() {
-                sleeper = self.waiters.register(request.partitions.iter().map(|p| p.partition));
-                if sleeper.is_some() {
-                    continue; // look again: what came before the registration woke nobody
-                }
+            if interest.watch(&self.waiters) {
+                continue; // look again: what came before the registration woke nobody
             }
-            sleep(sleeper.as_ref(), deadline).await;
+            tokio::select! {
+                biased;
+                () = interest.woken() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
         }
     }
 
-    fn survey(&self, request: &FetchRequest) -> Vec<Survey> {
-        let state = self.ledger.state();
-        request.partitions.iter().map(|wanted| Survey::of(&state, wanted, request.max_bytes)).collect()
+    fn stopped(&self, interest: &mut Interest, looked: Vec<Looked>) -> FetchAnswer {
+        let failed = looked.into_iter().map(|looked| PartitionData {
+            error: Some(FetchError::Stopped),
+            ..PartitionData::empty(looked.slot, looked.wanted.partition, NO_BOUNDS)
+        });
+        let partitions = interest.tell(&self.ledger.state(), failed.collect());
+        FetchAnswer { partitions, reservation: None }
     }
 
-    async fn gather(&self, request: &FetchRequest, surveys: Vec<Survey>, most: u64) -> Gathered {
+    async fn gather(&self, max_bytes: u64, looked: Vec<Looked>, most: u64) -> Gathered {
         let mut gathered = Gathered { answer: FetchAnswer::default(), is_cut: false };
         let mut left = 0;
         if most > 0 {
-            let reservation = self.reserve_answer(request.max_bytes, &surveys, most).await;
-            left = reservation.bytes().min(request.max_bytes);
+            let reservation = self.reserve_answer(max_bytes, &looked, most).await;
+            left = reservation.bytes().min(max_bytes);
             gathered.answer.reservation = Some(reservation);
-            self.load_ahead(&surveys, left).await;
+            self.load_ahead(&looked, left).await;
         }
         let mut total = 0;
-        for (wanted, survey) in request.partitions.iter().zip(surveys) {
+        for Looked { slot, wanted, survey } in looked {
             let limit = Limit { bytes: wanted.max_bytes.min(left), first_whole: total == 0 };
             let mut read = Read::default();
             match survey.found {
@@ -195,6 +227,7 @@ impl Reader {
             total += read.taken.bytes;
             gathered.is_cut |= read.is_cut;
             gathered.answer.partitions.push(PartitionData {
+                slot,
                 partition: wanted.partition,
                 error: read.error,
                 bounds: survey.bounds,
@@ -210,8 +243,8 @@ impl Reader {
 
     /// Memory for an answer; under pressure less, but enough for its first batch, which is sent even if it exceeds the
     /// client's limits, and lies within the first extent.
-    async fn reserve_answer(&self, max_bytes: u64, surveys: &[Survey], most: u64) -> Reservation {
-        let first = surveys.iter().find_map(|s| s.found.as_ref().ok()?.extents.first());
+    async fn reserve_answer(&self, max_bytes: u64, looked: &[Looked], most: u64) -> Reservation {
+        let first = looked.iter().find_map(|looked| looked.survey.found.as_ref().ok()?.extents.first());
         let first_batch = first.map_or(0, |extent| u64::from(extent.bytes)).min(MAX_BATCH_BYTES.into());
         // A share, so that no client can hold all of the memory by not reading its answers.
         let share = self.answers.total_bytes() / ANSWER_SHARE;
@@ -227,10 +260,10 @@ impl Reader {
 
     /// Loads the objects of the first `bytes` of a plan, a few at a time: a consumer that catches up on many
     /// partitions would else wait for one GET after the other.
-    async fn load_ahead(&self, surveys: &[Survey], bytes: u64) {
+    async fn load_ahead(&self, looked: &[Looked], bytes: u64) {
         let mut missing: Vec<ObjectId> = Vec::new();
         let mut planned = 0;
-        for extent in surveys.iter().filter_map(|s| s.found.as_ref().ok()).flat_map(|plan| &plan.extents) {
+        for extent in looked.iter().filter_map(|l| l.survey.found.as_ref().ok()).flat_map(|plan| &plan.extents) {
             if planned >= bytes || missing.len() == MAX_OBJECTS_AHEAD {
                 break;
             }
@@ -342,28 +375,3 @@ struct Read {
 
 /// There is no object of that name (any more).
 struct Vanished;
-
-async fn sleep(sleeper: Option<&super::wait::Sleeper>, deadline: Instant) {
-    let woken = async {
-        match sleeper {
-            Some(sleeper) => sleeper.woken().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = woken => {}
-        () = tokio::time::sleep_until(deadline) => {}
-    }
-}
-
-fn stopped(request: &FetchRequest) -> FetchAnswer {
-    let partitions = request.partitions.iter().map(|wanted| PartitionData {
-        partition: wanted.partition,
-        error: Some(FetchError::Stopped),
-        bounds: NO_BOUNDS,
-        slices: Vec::new(),
-        bytes: 0,
-    });
-    FetchAnswer { partitions: partitions.collect(), reservation: None }
-}

@@ -3,13 +3,15 @@
 //!
 //! In reading order: [`locate`] (pure: which bytes of which objects), `cache` and `object` (bytes in memory),
 //! `batches` (pure: which of them are sent, and their new first 16 bytes), [`fetch`] (waits, loads, answers),
-//! `wait` (who sleeps until a partition advances), [`offsets`] (ListOffsets).
+//! [`interest`] (what a fetch is about, and which of it may have something to tell), `wait` (who sleeps until a
+//! partition advances), [`offsets`] (ListOffsets).
 
 pub mod locate;
 
 mod batches;
 mod cache;
 pub mod fetch;
+pub mod interest;
 mod object;
 pub mod offsets;
 mod wait;
@@ -19,7 +21,8 @@ use std::sync::Arc;
 use kafscale_ports::{Clock, Env};
 
 pub use cache::{Cache, CacheCounters, CacheSettings};
-pub use fetch::{FetchAnswer, FetchError, FetchPartition, FetchRequest, PartitionData};
+pub use fetch::{FetchAnswer, FetchError, FetchLimits, FetchPartition, FetchRequest, PartitionData};
+pub use interest::{Interest, SlotId};
 pub use locate::Bounds;
 pub use object::CachedObject;
 pub use offsets::{FoundOffset, OffsetSpec};

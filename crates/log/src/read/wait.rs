@@ -5,8 +5,11 @@
 //! (a) changes the state, (b) wakes. If (2) does not see the change, (2) came before (a), so (1) came before (b),
 //! and (b) leaves a token that (3) finds.
 //!
+//! A sleeper gives each partition a mark, and learns the marks of those that advanced: of thousands it looks at these
+//! alone. A registration may outlive a sleep; what advances meanwhile is marked too.
+//!
 //! Memory is bounded: one entry of a set for each partition that is waited for, at most
-//! [`MAX_WAITING_PARTITIONS`](crate::limits::MAX_WAITING_PARTITIONS).
+//! [`MAX_WAITING_PARTITIONS`](crate::limits::MAX_WAITING_PARTITIONS), and one mark for each of these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,9 +29,17 @@ pub struct Waiters {
 #[derive(Debug, Default)]
 struct Table {
     next_id: u64,
-    /// Which sleeper waits for which partition.
-    waits: BTreeSet<(TopicPartition, u64)>,
-    sleepers: BTreeMap<u64, Arc<Notify>>,
+    /// Which sleeper waits for which partition, and its mark for it.
+    waits: BTreeSet<(TopicPartition, u64, u32)>,
+    sleepers: BTreeMap<u64, Arc<Woken>>,
+}
+
+/// What has happened to one sleeper.
+#[derive(Debug, Default)]
+struct Woken {
+    /// Locked after the table, never before it.
+    marks: Mutex<BTreeSet<u32>>,
+    notify: Notify,
 }
 
 impl Waiters {
@@ -54,7 +65,7 @@ impl Waiters {
 
     /// Wakes everybody: the broker stops.
     pub fn wake_all(&self) {
-        self.table.lock().sleepers.values().for_each(|sleeper| sleeper.notify_one());
+        self.table.lock().sleepers.values().for_each(|sleeper| sleeper.notify.notify_one());
     }
 
     /// How many partitions are waited for, counted once for each sleeper.
@@ -67,32 +78,25 @@ impl Waiters {
         self.len() == 0
     }
 
-    /// Registers a sleeper. `None` if too many wait already.
-    pub(crate) fn register(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Option<Sleeper> {
+    /// A sleeper that waits for these partitions, each with its mark. `None` if too many wait already.
+    pub(crate) fn watch(&self, partitions: impl IntoIterator<Item = (TopicPartition, u32)>) -> Option<Watch> {
+        let woken = Arc::new(Woken::default());
         let mut table = self.table.lock();
         let id = table.next_id;
         table.next_id += 1;
-        let notify = Arc::new(Notify::new());
-        table.sleepers.insert(id, Arc::clone(&notify));
-        let mut sleeper = Sleeper { id, notify, partitions: Vec::new(), table: Arc::clone(&self.table) };
-        for partition in partitions {
-            if table.waits.len() >= MAX_WAITING_PARTITIONS {
-                drop(table); // dropping the sleeper takes the lock
-                return None;
-            }
-            if table.waits.insert((partition, id)) {
-                sleeper.partitions.push(partition);
-            }
-        }
-        Some(sleeper)
+        table.sleepers.insert(id, Arc::clone(&woken));
+        drop(table);
+        let mut watch = Watch { id, woken, partitions: BTreeSet::new(), table: Arc::clone(&self.table) };
+        watch.add(partitions).then_some(watch)
     }
 }
 
 impl Table {
     fn wake(&self, first: TopicPartition, last: TopicPartition) {
-        for (_, id) in self.waits.range((first, 0)..=(last, u64::MAX)) {
+        for (_, id, mark) in self.waits.range((first, 0, 0)..=(last, u64::MAX, u32::MAX)) {
             if let Some(sleeper) = self.sleepers.get(id) {
-                sleeper.notify_one();
+                sleeper.marks.lock().insert(*mark);
+                sleeper.notify.notify_one();
             }
         }
     }
@@ -100,26 +104,51 @@ impl Table {
 
 /// A registration; ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Sleeper {
+pub(crate) struct Watch {
     id: u64,
-    notify: Arc<Notify>,
-    partitions: Vec<TopicPartition>,
+    woken: Arc<Woken>,
+    partitions: BTreeSet<(TopicPartition, u32)>,
     table: Arc<Mutex<Table>>,
 }
 
-impl Sleeper {
+impl Watch {
+    /// Waits for more. False if too many wait already: then it may wait for a part of them.
+    #[must_use]
+    pub(crate) fn add(&mut self, partitions: impl IntoIterator<Item = (TopicPartition, u32)>) -> bool {
+        let mut table = self.table.lock();
+        for (partition, mark) in partitions {
+            if table.waits.len() >= MAX_WAITING_PARTITIONS {
+                return false;
+            }
+            table.waits.insert((partition, self.id, mark));
+            self.partitions.insert((partition, mark));
+        }
+        true
+    }
+
+    /// Waits no longer for a partition.
+    pub(crate) fn remove(&mut self, partition: TopicPartition, mark: u32) {
+        self.partitions.remove(&(partition, mark));
+        self.table.lock().waits.remove(&(partition, self.id, mark));
+    }
+
+    /// The marks of what was woken since this was asked last.
+    pub(crate) fn take(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut *self.woken.marks.lock())
+    }
+
     /// Returns once a partition was woken since the registration, or since this returned last.
     pub(crate) async fn woken(&self) {
-        self.notify.notified().await;
+        self.woken.notify.notified().await;
     }
 }
 
-impl Drop for Sleeper {
+impl Drop for Watch {
     fn drop(&mut self) {
         let mut table = self.table.lock();
         table.sleepers.remove(&self.id);
-        for partition in &self.partitions {
-            table.waits.remove(&(*partition, self.id));
+        for (partition, mark) in &self.partitions {
+            table.waits.remove(&(*partition, self.id, *mark));
         }
     }
 }
@@ -137,19 +166,33 @@ mod tests {
     #[test]
     fn a_wake_before_the_sleep_is_kept_and_only_its_partition_wakes() {
         let waiters = Waiters::new();
-        let a = waiters.register([partition(1, 0), partition(1, 5), partition(1, 5)]).unwrap();
-        let b = waiters.register([partition(2, 0)]).unwrap();
+        let a = waiters.watch([(partition(1, 0), 10), (partition(1, 5), 15), (partition(1, 5), 15)]).unwrap();
+        let b = waiters.watch([(partition(2, 0), 20)]).unwrap();
         assert_eq!(waiters.len(), 3);
         waiters.wake(&[partition(1, 5), partition(3, 0)]);
         assert!(a.woken().now_or_never().is_some());
         assert!(a.woken().now_or_never().is_none(), "one wake, one token");
-        assert!(b.woken().now_or_never().is_none());
+        assert_eq!((a.take(), a.take()), (BTreeSet::from([15]), BTreeSet::new()));
+        assert!(b.woken().now_or_never().is_none() && b.take().is_empty());
         waiters.wake_topic(TopicId(2));
         assert!(a.woken().now_or_never().is_none());
         assert!(b.woken().now_or_never().is_some());
+        assert_eq!(b.take(), BTreeSet::from([20]));
         waiters.wake_all();
         assert!(a.woken().now_or_never().is_some() && b.woken().now_or_never().is_some());
         drop((a, b));
         assert!(waiters.is_empty() && waiters.table.lock().sleepers.is_empty());
+    }
+
+    #[test]
+    fn a_watch_changes_while_it_lasts() {
+        let waiters = Waiters::new();
+        let mut watch = waiters.watch([(partition(1, 0), 0)]).unwrap();
+        assert!(watch.add([(partition(1, 1), 1)]));
+        watch.remove(partition(1, 0), 0);
+        watch.remove(partition(9, 9), 9);
+        waiters.wake(&[partition(1, 0), partition(1, 1)]);
+        assert_eq!(watch.take(), BTreeSet::from([1]));
+        assert_eq!(waiters.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod directory;
+mod news;
 mod reading;
 mod segment;
 mod waiting;

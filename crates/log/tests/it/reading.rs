@@ -1,7 +1,7 @@
 //! Fetch and ListOffsets against the model: byte for byte, for random bundles, limits and offsets.
 
 use bytes::Bytes;
-use kafscale_log::read::{FetchError, FetchPartition, FetchRequest, FoundOffset, OffsetSpec};
+use kafscale_log::read::{FetchError, FetchLimits, FetchPartition, FetchRequest, FoundOffset, OffsetSpec};
 use kafscale_log::store::GetFault;
 use kafscale_metadata::TopicPartition;
 use kafscale_wire::records::{BatchBuilder, BatchView, Codec, Record};
@@ -97,7 +97,8 @@ async fn compare(world: &World, ask: &Ask) {
             max_bytes: *max_bytes,
         })
         .collect();
-    let request = FetchRequest { partitions, max_bytes: ask.max_bytes, ..FetchRequest::default() };
+    let request =
+        FetchRequest { partitions, limits: FetchLimits { max_bytes: ask.max_bytes, ..FetchLimits::default() } };
     let answer = world.fetch(request.clone()).await;
     let (mut left, mut total) = (ask.max_bytes, 0);
     for (wanted, got) in request.partitions.iter().zip(&answer.partitions) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::join_all;
 use kafscale_log::Ledger;
-use kafscale_log::read::{FetchError, FetchPartition, FetchRequest, Reader};
+use kafscale_log::read::{FetchError, FetchLimits, FetchPartition, FetchRequest, Reader};
 use kafscale_log::store::GetFault;
 use kafscale_metadata::Command;
 use kafscale_ports::{Clock, Env};
@@ -25,7 +25,8 @@ fn sent(index: u32, value_bytes: usize) -> Sent {
 }
 
 fn waiting(index: u32, offset: i64, min_bytes: u64) -> FetchRequest {
-    FetchRequest { min_bytes, max_wait: Duration::from_secs(10), ..one(partition(index), offset, 1 << 20) }
+    let FetchRequest { partitions, limits } = one(partition(index), offset, 1 << 20);
+    FetchRequest { partitions, limits: FetchLimits { min_bytes, max_wait: Duration::from_secs(10), ..limits } }
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests measure the paused clock")]
@@ -84,7 +85,8 @@ fn min_bytes_are_waited_for_and_what_there_is_is_answered_at_the_end() {
         assert_eq!(begun.elapsed(), Duration::from_millis(10_400));
         assert!(answer.partitions[0].bytes > 0 && answer.partitions[0].bytes < 100_000);
         // More than the client's own limit is not waited for.
-        let limited = FetchRequest { max_bytes: 300, ..waiting(0, 0, 100_000) };
+        let mut limited = waiting(0, 0, 100_000);
+        limited.limits.max_bytes = 300;
         assert!(world.fetch(limited).await.partitions[0].bytes > 0);
         assert_eq!(begun.elapsed(), Duration::from_millis(10_400));
     });

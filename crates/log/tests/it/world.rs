@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kafscale_log::read::{
-    Cache, CacheSettings, FetchAnswer, FetchPartition, FetchRequest, PartitionData, Reader, Waiters,
+    Cache, CacheSettings, FetchAnswer, FetchLimits, FetchPartition, FetchRequest, PartitionData, Reader, Waiters,
 };
 use kafscale_log::segment::{SealedBatch, Section, assemble};
 use kafscale_log::store::{MemoryStore, ObjectName, ObjectStore};
@@ -225,7 +225,7 @@ impl World {
 /// A fetch of one partition that does not wait.
 pub(crate) fn one(partition: TopicPartition, offset: i64, max_bytes: u64) -> FetchRequest {
     let partitions = vec![FetchPartition { partition, offset, max_bytes }];
-    FetchRequest { partitions, max_bytes, min_bytes: 1, max_wait: Duration::ZERO }
+    FetchRequest { partitions, limits: FetchLimits { max_bytes, min_bytes: 1, max_wait: Duration::ZERO } }
 }
 
 pub(crate) fn create_topic() -> Command {
