@@ -27,6 +27,7 @@ use tracing::info;
 use crate::api::{Api, ApiSettings, Context};
 use crate::config::{DataDir, DataDirError, HostPort, KafkaListener, Settings};
 use crate::connection::{ConnectionSettings, Server};
+use crate::fetch_sessions::FetchSessions;
 use crate::health::{Health, Serving};
 use crate::http;
 use crate::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
@@ -311,6 +312,7 @@ fn context(
         replica: Arc::clone(replica),
         writer: Arc::clone(&path.writer),
         reader: Arc::clone(&path.reader),
+        fetch_sessions: FetchSessions::new(env.clone()),
         broker_id: settings.broker_id,
         cluster_id: Text::from(Uuid(data_dir.identity().cluster).to_string()),
         settings: ApiSettings {

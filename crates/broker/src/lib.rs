@@ -2,12 +2,13 @@
 //! are joined to the record path (`kafscale-log`), the journal and the fold.
 //!
 //! Reading order: [`broker`] (what is joined to what), [`connection`] (frames in, answers out), [`api`] (one file for
-//! each API key), [`ledger`] (journal + fold), [`http`], [`config`].
+//! each API key), [`fetch_sessions`], [`ledger`] (journal + fold), [`http`], [`config`].
 
 pub mod api;
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod fetch_sessions;
 mod health;
 pub mod http;
 pub mod ledger;

@@ -72,6 +72,11 @@ pub const HTTP_HEADER_TIME: Duration = Duration::from_secs(10);
 /// The life of an HTTP connection; a scraper opens the next one.
 pub const HTTP_CONNECTION_TIME: Duration = Duration::from_secs(300);
 
+/// Fetch sessions that are remembered: Kafka's default `max.incremental.fetch.session.cache.slots`.
+pub const MAX_FETCH_SESSIONS: usize = 1000;
+/// What all of them may take: 131,072 partitions, at 512 bytes each.
+pub const MAX_FETCH_SESSION_BYTES: u64 = 64 * MIB as u64;
+
 /// The time between the request and the last byte of a frame of `len` bytes, or of an answer of that length.
 pub const fn scaled(base: Duration, len: usize) -> Duration {
     Duration::from_secs(base.as_secs() + (len / MIB) as u64)

@@ -6,110 +6,117 @@
 //! patched in front: never copied. read_committed (v4) works: there are no transactions, so the last stable offset is
 //! the high watermark and no transaction is aborted.
 //!
-//! v7's fetch sessions (KIP-227) are not offered yet: the answer's session id is 0, so clients send whole requests. A
-//! client that names a session gets FETCH_SESSION_ID_NOT_FOUND and starts anew. v9's and v12's leader epochs are
-//! ignored: the epoch is always 0 and no log ever diverges. v13 names topics by id (KIP-516). v11's rack is ignored
-//! while there is one broker. Replica ids mean nothing: a fetch is a consumer's.
+//! v7's fetch sessions (KIP-227, [`crate::fetch_sessions`]): with epoch 0 a request opens a session and is answered in
+//! full; with the epochs after it it lists what is wanted otherwise or (in the forgotten topics) no longer, and the
+//! answer has what has records, an error, or other bounds than were told. With epoch −1 there is no session. Both 0 and
+//! −1 close the session that is named. A session that is empty, or finds no room, is answered with the id 0: the client
+//! goes on without. An unknown session is FETCH_SESSION_ID_NOT_FOUND, another epoch than the next one
+//! INVALID_FETCH_SESSION_EPOCH, a session that began by names continued by ids, or the other way round,
+//! FETCH_SESSION_TOPIC_ID_ERROR. A partition that stands in a request twice is answered once, as Kafka does.
+//!
+//! v9's and v12's leader epochs are ignored: the epoch is always 0 and no log ever diverges. v13 names topics by id
+//! (KIP-516). v11's rack is ignored while there is one broker. Replica ids mean nothing: a fetch is a consumer's.
 
 use std::time::Duration;
 
-use kafscale_log::read::{FetchPartition as Read, FetchRequest as Wanted, PartitionData as Found};
+use kafscale_log::Ledger;
+use kafscale_log::read::{FetchAnswer, FetchError, FetchLimits, PartitionData as Found};
 use kafscale_metadata::TopicId;
-use kafscale_wire::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
-};
-use kafscale_wire::{ErrorCode, Records};
+use kafscale_wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use kafscale_wire::{ErrorCode, Records, Text, Uuid};
 
-use super::{Call, Context, Supported, answer_holding, errors, partition};
+use super::{Call, Context, Supported, answer_holding, errors};
 use crate::connection::Reply;
+use crate::fetch_sessions::{Asked, Key, Session, Turn};
 
 pub(super) const API: Supported = Supported { key: 1, name: "Fetch", advertised: 4..=18, served: 4..=18 };
 
-/// A partition of the answer.
-enum Slot {
-    Refused(ErrorCode),
-    /// The next one of those that are read.
-    Read,
-}
+/// The first version that names topics by id.
+const BY_ID_FROM: i16 = 13;
 
 pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest) -> Reply {
-    if request.session_id != 0 && request.session_epoch > 0 {
-        let response = FetchResponse { error_code: ErrorCode::FetchSessionIdNotFound.code(), ..Default::default() };
-        return answer_holding(call, &response, Vec::new());
-    }
-    let mut reads = Vec::new();
-    let mut slots = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let found = find(context, call.version, topic).await;
-        slots.push(topic.partitions.iter().map(|asked| plan(found, asked, &mut reads)).collect::<Vec<_>>());
-    }
-    let nothing_to_wait_for = reads.is_empty() || slots.iter().flatten().any(|slot| matches!(slot, Slot::Refused(_)));
-    let wait_ms = if nothing_to_wait_for { 0 } else { u64::try_from(request.max_wait_ms).unwrap_or(0) };
-    let wanted = Wanted {
-        partitions: reads,
+    let asked = Asked { session: request.session_id, epoch: request.session_epoch, by_id: call.version >= BY_ID_FROM };
+    let mut turn = match context.fetch_sessions.begin(asked) {
+        Ok(turn) => turn,
+        Err(error) => {
+            let response = FetchResponse { error_code: error.code(), ..Default::default() };
+            return answer_holding(call, &response, Vec::new());
+        }
+    };
+    note(turn.session(), asked, &request);
+    let limits = FetchLimits {
         max_bytes: u64::try_from(request.max_bytes).unwrap_or(0),
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
-        max_wait: Duration::from_millis(wait_ms),
+        max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
-    let found = context.reader.fetch(wanted).await;
-    let response = respond(request.topics, slots, found.partitions);
+    drop(request); // it pins its frame, and the fetch may wait
+    let found = read(context, &mut turn, limits).await;
+    let responses = respond(context, turn.session(), found.partitions);
+    let response = FetchResponse { responses, session_id: turn.finish(), ..Default::default() };
     answer_holding(call, &response, found.reservation.into_iter().collect())
 }
 
-async fn find(context: &Context, version: i16, topic: &FetchTopic) -> Result<TopicId, ErrorCode> {
-    if version < 13 {
-        context.topic_by_name(&topic.topic).await
-    } else {
-        context.topic_exists(TopicId(topic.topic_id.0)).await
-    }
-}
-
-fn plan(topic: Result<TopicId, ErrorCode>, asked: &FetchPartition, reads: &mut Vec<Read>) -> Slot {
-    let found = topic.and_then(|id| partition(id, asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition));
-    match found {
-        Ok(partition) => {
-            let max_bytes = u64::try_from(asked.partition_max_bytes).unwrap_or(0);
-            reads.push(Read { partition, offset: asked.fetch_offset, max_bytes });
-            Slot::Read
+/// Takes note of what the client wants otherwise from now on.
+fn note(session: &mut Session, asked: Asked, request: &FetchRequest) {
+    let key = |name: &Text, id: Uuid| if asked.by_id { Key::Id(TopicId(id.0)) } else { Key::Name(name.clone()) };
+    for topic in &request.topics {
+        let key = key(&topic.topic, topic.topic_id);
+        for wanted in &topic.partitions {
+            let max_bytes = u64::try_from(wanted.partition_max_bytes).unwrap_or(0);
+            session.want(&key, wanted.partition.cast_unsigned(), wanted.fetch_offset, max_bytes);
         }
-        Err(error) => Slot::Refused(error),
+    }
+    if asked.is_full() {
+        return;
+    }
+    for topic in &request.forgotten_topics_data {
+        let key = key(&topic.topic, topic.topic_id);
+        topic.partitions.iter().for_each(|index| session.forget(&key, index.cast_unsigned()));
     }
 }
 
-fn respond(topics: Vec<FetchTopic>, slots: Vec<Vec<Slot>>, found: Vec<Found>) -> FetchResponse {
-    let mut found = found.into_iter();
-    let mut respond_partition = |(asked, slot): (&FetchPartition, Slot)| match slot {
-        Slot::Refused(error) => refused(asked.partition, error),
-        Slot::Read => found
-            .next()
-            .map_or_else(|| refused(asked.partition, ErrorCode::UnknownServerError), |f| read(asked.partition, f)),
-    };
-    let respond_topic = |(topic, slots): (FetchTopic, Vec<Slot>)| FetchableTopicResponse {
-        partitions: topic.partitions.iter().zip(slots).map(&mut respond_partition).collect(),
-        topic: topic.topic,
-        topic_id: topic.topic_id,
-    };
-    FetchResponse { responses: topics.into_iter().zip(slots).map(respond_topic).collect(), ..Default::default() }
+/// Waits and reads. A name that is not known here is looked up again behind a barrier: another broker may have created
+/// the topic a moment ago. What is unknown then is answered by its error.
+async fn read(context: &Context, turn: &mut Turn, limits: FetchLimits) -> FetchAnswer {
+    if !turn.session().resolve(&context.replica.state()) && context.replica.barrier().await.is_ok() {
+        turn.session().resolve(&context.replica.state());
+    }
+    context.reader.fetch_news(turn.interest(), limits).await
 }
 
-fn read(partition_index: i32, found: Found) -> PartitionData {
+/// Neighbours of one topic share its entry.
+fn respond(context: &Context, session: &mut Session, found: Vec<Found>) -> Vec<FetchableTopicResponse> {
+    let state = context.replica.state();
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    for found in found {
+        let is_unknown = found.error == Some(FetchError::UnknownTopicOrPartition);
+        let Some(key) = session.key_of(found.slot, is_unknown) else { continue };
+        let (topic, topic_id, has_topic) = match key {
+            Key::Name(name) => (name.clone(), Uuid::default(), true),
+            Key::Id(id) => (Text::default(), Uuid(id.0), state.topic(*id).is_some()),
+        };
+        let error = match found.error {
+            None => ErrorCode::None,
+            Some(FetchError::UnknownTopicOrPartition) if !has_topic => ErrorCode::UnknownTopicId,
+            Some(error) => errors::read(error),
+        };
+        let data = partition(found, error);
+        match topics.last_mut() {
+            Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
+            _ => topics.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
+        }
+    }
+    topics
+}
+
+fn partition(found: Found, error: ErrorCode) -> PartitionData {
     PartitionData {
-        partition_index,
-        error_code: found.error.map_or(ErrorCode::None, errors::read).code(),
+        partition_index: found.partition.partition.cast_signed(),
+        error_code: error.code(),
         high_watermark: found.bounds.high_watermark,
         last_stable_offset: found.bounds.last_stable_offset,
         log_start_offset: found.bounds.log_start,
         records: Records::from(found.slices),
-        ..Default::default()
-    }
-}
-
-fn refused(partition_index: i32, error: ErrorCode) -> PartitionData {
-    PartitionData {
-        partition_index,
-        error_code: error.code(),
-        high_watermark: -1,
-        records: Records::from(Vec::new()),
         ..Default::default()
     }
 }

@@ -38,6 +38,7 @@ use tracing::{debug, warn};
 
 use self::seen::{Seen, Watch};
 use crate::connection::{Answer, Frame, Peer, Reply, Service, allowance};
+use crate::fetch_sessions::FetchSessions;
 use crate::ledger::Replica;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
@@ -90,6 +91,8 @@ pub struct Context {
     pub writer: Arc<Writer>,
     /// The read path.
     pub reader: Arc<Reader>,
+    /// What consumers are known to read.
+    pub fetch_sessions: FetchSessions,
     /// This broker's id.
     pub broker_id: i32,
     /// The cluster's id, as clients see it.
