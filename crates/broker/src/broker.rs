@@ -29,7 +29,7 @@ use crate::config::{DataDir, DataDirError, HostPort, KafkaListener, Settings};
 use crate::connection::{ConnectionSettings, Server};
 use crate::fetch_sessions::FetchSessions;
 use crate::health::{Health, Serving};
-use crate::http;
+use crate::http::{self, LogControl};
 use crate::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
 use crate::metrics::Metrics;
 use crate::timed::Timed;
@@ -44,6 +44,8 @@ pub struct Outside {
     pub kafka: Vec<Arc<dyn Listen>>,
     /// The bound HTTP listener, if there is to be one.
     pub http: Option<Arc<dyn Listen>>,
+    /// What writes the log, if it can be changed.
+    pub logs: Option<Arc<dyn LogControl>>,
 }
 
 /// What may be put between a broker and what it stands on. The simulator listens there, plants bugs that its checks
@@ -153,12 +155,12 @@ impl Broker {
         outside: Outside,
         between: &dyn Between,
     ) -> Result<Self, StartError> {
-        let Outside { env, disk, kafka, http } = outside;
+        let Outside { env, disk, kafka, http, logs } = outside;
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::starting());
         let (intake, http_stop, servers) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         if let Some(listener) = http {
-            let routes = http::routes(health.clone(), Arc::clone(&metrics));
+            let routes = http::routes(health.clone(), Arc::clone(&metrics), logs);
             let serve = http::serve(routes, listener, env.clone(), http_stop.clone());
             env.tasks.spawn("http", Box::pin(serve));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use kafscale_broker::config::{HostPort, Settings, environment};
+use kafscale_broker::http::LogControl;
 use kafscale_broker::{Broker, Outside};
 use kafscale_ports::disk::RealDisk;
 use kafscale_ports::{Env, Listen};
@@ -15,17 +16,17 @@ use crate::{arguments, hints, logs, machine};
 /// Runs a broker until it is told to stop.
 pub(crate) fn run(flags: &[(String, String)]) -> anyhow::Result<()> {
     let settings = Settings::parse(flags, &environment(), machine::measure())?;
-    logs::start(settings.log);
+    let logs = logs::start(settings.log.clone());
     let descriptors = machine::raise_descriptor_limit();
     tracing::info!(version = arguments::VERSION, descriptors, ?settings, "starting");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, logs));
     // What still runs is of no use to anyone: the broker has ended.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, logs: Arc<dyn LogControl>) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
     let mut kafka: Vec<Arc<dyn Listen>> = Vec::new();
     let mut bootstrap = Vec::new();
@@ -36,7 +37,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let http = bind(&settings.addresses.http, "--http", "KAFSCALE_METRICS_ADDR").await?;
     let ready = hints::Ready { bootstrap, http: http.local_addr()?, data_dir: settings.data_dir.clone() };
-    let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http: Some(Arc::new(http)) };
+    let (http, logs) = (Some(Arc::new(http) as Arc<dyn Listen>), Some(logs));
+    let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http, logs };
     let broker = tokio::select! {
         biased;
         // Nothing is served yet: stopping now is no more than not having started.

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use data_dir::{DataDir, DataDirError, FORMAT, Identity};
 pub use listeners::KafkaListener;
 pub use names::{SETTINGS, Setting};
-pub use values::{HostPort, LogFormat, LogLevel};
+pub use values::{HostPort, LogFilter, LogFormat, LogLevel};
 
 use crate::limits::MIN_MEMORY_BYTES;
 use names::variable_of;
@@ -72,10 +72,10 @@ pub struct Topics {
 }
 
 /// Logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// The least severe lines that are written.
-    pub level: LogLevel,
+    /// Which lines are written.
+    pub filter: LogFilter,
     /// How they are written.
     pub format: LogFormat,
     /// From which duration on a request is named in a line; none: never.
@@ -188,7 +188,7 @@ impl Settings {
                 parsed,
             )?,
             log: Log {
-                level: given.get("log-level", LogLevel::parse, |v| LogLevel::parse(v).expect(TABLE_IS_RIGHT))?,
+                filter: given.get("log-level", LogFilter::parse, |v| LogFilter::parse(v).expect(TABLE_IS_RIGHT))?,
                 format: given.get("log-format", LogFormat::parse, |v| LogFormat::parse(v).expect(TABLE_IS_RIGHT))?,
                 slow_request: given.get("slow-request-ms", milliseconds, |v| milliseconds(v).expect(TABLE_IS_RIGHT))?,
             },

@@ -1,6 +1,6 @@
 //! The names of all settings, and what to make of names that are none.
 
-use super::ConfigError;
+use super::{ConfigError, LogFilter};
 
 /// What all our variables begin with.
 pub(super) const PREFIX: &str = "KAFSCALE_";
@@ -50,7 +50,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { flag: "snapshot-entries", variables: &["KAFSCALE_SNAPSHOT_ENTRIES"], value: "N", default: "10000",
         takes: "a number from 10 to 1000000", help: "Journal entries after which the state is written as a snapshot (or 8 MiB of them)" },
     Setting { flag: "log-level", variables: &["KAFSCALE_LOG_LEVEL"], value: "LEVEL", default: "info",
-        takes: "error, warn, info, debug or trace", help: "The least severe log lines that are written" },
+        takes: LogFilter::TAKES, help: "The least severe log lines that are written" },
     Setting { flag: "slow-request-ms", variables: &["KAFSCALE_SLOW_REQUEST_MS"], value: "MS", default: "1000",
         takes: "a number of milliseconds, 0 for never", help: "Requests that take longer are named in the log; a fetch that waits for records does not" },
     Setting { flag: "log-format", variables: &["KAFSCALE_LOG_FORMAT"], value: "FORMAT", default: "text",

@@ -27,7 +27,11 @@ fn nothing_given_is_the_embedded_default() {
     assert_eq!(settings.topics, Topics { auto_create: true, auto_create_partitions: 1 });
     assert_eq!(
         settings.log,
-        Log { level: LogLevel::Info, format: LogFormat::Text, slow_request: Some(Duration::from_secs(1)) }
+        Log {
+            filter: LogFilter { level: LogLevel::Info, modules: vec![] },
+            format: LogFormat::Text,
+            slow_request: Some(Duration::from_secs(1))
+        }
     );
 }
 
@@ -155,5 +159,27 @@ fn each_listener_s_address_is_asked_for_by_its_name() {
     for wrong in ["OUT=0.0.0.0:1", "OUT=h:0", "h:0", "OUT=h:1,OUT=h:2"] {
         let m = message(&[listen, ("advertise", wrong)], &[]);
         assert!(m.starts_with(&format!("--advertise={wrong:?} is not valid")), "{m}");
+    }
+}
+
+#[test]
+fn log_levels_of_single_modules() {
+    let text = "info,kafscale_broker::ledger=debug,kafscale_log=trace";
+    let filter = parse(&[("log-level", text)], &[]).unwrap().log.filter;
+    assert_eq!(filter.to_string(), text);
+    assert_eq!(LogFilter::parse("WARNING").unwrap().to_string(), "warn");
+    for wrong in [
+        "",
+        "loud",
+        "info,debug",
+        "info,",
+        "a=b",
+        "info,a=b",
+        "a=info",
+        "info,a b=debug",
+        "info,::=debug",
+        "info,=debug",
+    ] {
+        assert_eq!(LogFilter::parse(wrong), None, "{wrong:?}");
     }
 }

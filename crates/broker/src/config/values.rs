@@ -60,7 +60,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         match &*text.to_ascii_lowercase() {
             "error" => Some(Self::Error),
             "warn" | "warning" => Some(Self::Warn),
@@ -70,6 +70,60 @@ impl LogLevel {
             _ => None,
         }
     }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+/// Which log lines are written: those of a level, and of other levels from single modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter {
+    /// The least severe lines.
+    pub level: LogLevel,
+    /// The least severe lines from modules whose path begins so; the longest counts.
+    pub modules: Vec<(String, LogLevel)>,
+}
+
+impl LogFilter {
+    /// What [`LogFilter::parse`] takes, for messages.
+    pub const TAKES: &str =
+        "error, warn, info, debug or trace, and others for single modules as in info,kafscale_broker::ledger=debug";
+
+    /// Parses `info` or `info,kafscale_broker::ledger=debug`: one level, and any number of modules with theirs.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (mut level, mut modules) = (None, Vec::new());
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some((module, of)) if is_module(module) => modules.push((module.to_owned(), LogLevel::parse(of)?)),
+                None if level.is_none() => level = Some(LogLevel::parse(part)?),
+                Some(_) | None => return None,
+            }
+        }
+        Some(Self { level: level?, modules })
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.level)?;
+        self.modules.iter().try_for_each(|(module, level)| write!(f, ",{module}={level}"))
+    }
+}
+
+/// Whether `text` can be the path of a module, such as `kafscale_broker::ledger`.
+fn is_module(text: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    text.split("::").all(word)
 }
 
 /// How log lines are written.

@@ -1,18 +1,21 @@
-//! The HTTP side: `/livez`, `/readyz`, `/metrics`, on one listener.
+//! The HTTP side: `/livez`, `/readyz`, `/metrics`, `/log-level`, on one listener.
 //!
-//! Owns the routes and the bounds of an HTTP connection: a few connections, small headers, no bodies, limited
+//! Owns the routes and the bounds of an HTTP connection: a few connections, small headers, hardly a body, limited
 //! times; a stranger who finds the port costs next to nothing. Whether the broker is ready is the broker's to say
 //! ([`Status`]). It is stopped last, so that a stopping broker still answers that it is not ready.
 
+mod log_level;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -26,6 +29,8 @@ use crate::limits::{
     ACCEPT_PAUSE, HTTP_CONNECTION_TIME, HTTP_HEADER_TIME, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER_BYTES, HTTP_MAX_HEADERS,
 };
 use crate::metrics::Metrics;
+
+pub use log_level::LogControl;
 
 /// OpenMetrics text, as prometheus-client writes it.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -49,13 +54,24 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// The routes.
-pub fn routes(status: Arc<dyn Status>, metrics: Arc<Metrics>) -> Router {
+/// Whether a request comes from this machine.
+#[derive(Debug, Clone, Copy)]
+struct Near(bool);
+
+impl Near {
+    fn of(peer: SocketAddr, listening: Option<IpAddr>) -> Self {
+        Self(peer.ip().is_loopback() || listening == Some(peer.ip()))
+    }
+}
+
+/// The routes; that of the log's level only if there is something that can change it.
+pub fn routes(status: Arc<dyn Status>, metrics: Arc<Metrics>, logs: Option<Arc<dyn LogControl>>) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .with_state(Shared { status, metrics })
+        .merge(logs.map_or_else(Router::new, log_level::routes))
 }
 
 async fn livez() -> &'static str {
@@ -77,6 +93,7 @@ async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
 /// Serves `routes` on `listener` until `stop` is cancelled and the answers under way are written.
 pub async fn serve(routes: Router, listener: Arc<dyn Listen>, env: Env, stop: CancellationToken) {
     let open = TaskTracker::new();
+    let listening = listener.local_addr().ok().map(|address| address.ip());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -87,7 +104,8 @@ pub async fn serve(routes: Router, listener: Arc<dyn Listen>, env: Env, stop: Ca
             // Dropping it closes it.
             Ok(_) if open.len() >= HTTP_MAX_CONNECTIONS => tracing::debug!("HTTP connection refused: too many"),
             Ok(accepted) => {
-                let connection = open.track_future(connection(accepted, routes.clone(), stop.clone()));
+                let routes = routes.clone().layer(Extension(Near::of(accepted.peer, listening)));
+                let connection = open.track_future(connection(accepted, routes, stop.clone()));
                 env.tasks.spawn("http", Box::pin(connection));
             }
             Err(error) => {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use kafscale_broker::http::{Status, routes, serve};
+use kafscale_broker::config::LogFilter;
+use kafscale_broker::http::{LogControl, Status, routes, serve};
 use kafscale_broker::metrics::Metrics;
 use kafscale_ports::Env;
+use kafscale_ports::net::Accepted;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +25,29 @@ impl Status for Fixed {
     }
 }
 
+struct Filter(Mutex<LogFilter>);
+
+impl Filter {
+    fn new() -> Self {
+        Self(Mutex::new(LogFilter::parse("info").unwrap()))
+    }
+}
+
+impl LogControl for Filter {
+    fn filter(&self) -> LogFilter {
+        self.0.lock().clone()
+    }
+
+    fn set(&self, filter: LogFilter) {
+        *self.0.lock() = filter;
+    }
+}
+
 fn world() -> (Dialer, Arc<Fixed>, CancellationToken) {
     let (listener, net) = pipes();
     let status = Arc::new(Fixed(Mutex::new(Err("starting: the journal is being read".into()))));
     let (env, stop) = (Env::real(), CancellationToken::new());
-    let routes = routes(Arc::<Fixed>::clone(&status), Arc::new(Metrics::new()));
+    let routes = routes(Arc::<Fixed>::clone(&status), Arc::new(Metrics::new()), Some(Arc::new(Filter::new())));
     spawn(&env, serve(routes, listener, env.clone(), stop.clone()));
     (net, status, stop)
 }
@@ -36,6 +56,20 @@ async fn get(net: &Dialer, path: &str) -> String {
     let mut client = net.connect(1 << 16);
     client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
     rest(&mut client).await
+}
+
+/// Asks for another log level, from `peer`; returns status and body.
+async fn put(net: &Dialer, peer: [u8; 4], headers: &str, body: &str) -> (String, String) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (reader, writer) = tokio::io::split(far);
+    net.deliver(Ok(Accepted { reader: Box::new(reader), writer: Box::new(writer), peer: (peer, 1).into() }));
+    let mut client = Client(near);
+    let length = body.len();
+    let head = format!("PUT /log-level HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\nConnection: close");
+    client.send(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+    let answer = rest(&mut client).await;
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (answer[9..12].to_owned(), body)
 }
 
 async fn rest(client: &mut Client) -> String {
@@ -83,4 +117,19 @@ async fn connections_are_bounded_and_end_at_the_stop() {
         assert_eq!(rest(client).await, "");
     }
     assert!(begun.elapsed().as_secs() <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_level_is_changed_from_this_machine_alone() {
+    let (net, _status, _stop) = world();
+    let (near, far) = ([127, 0, 0, 1], [192, 0, 2, 1]);
+    assert!(get(&net, "/log-level").await.ends_with("\r\n\r\ninfo\n"));
+    let (status, body) = put(&net, near, "", "debug,kafscale_log=trace\n").await;
+    assert_eq!((&*status, &*body), ("200", "debug,kafscale_log=trace\n"));
+    let (status, body) = put(&net, near, "", "loud").await;
+    assert!(status == "400" && body.starts_with("\"loud\" is not valid: it takes error, warn"), "{status} {body}");
+    assert_eq!(put(&net, far, "", "trace").await.0, "403");
+    assert_eq!(put(&net, near, "Origin: http://page.example\r\n", "trace").await.0, "403");
+    assert_eq!(put(&net, near, "", &"a".repeat(2000)).await.0, "413");
+    assert!(get(&net, "/log-level").await.ends_with("\r\n\r\ndebug,kafscale_log=trace\n"));
 }
