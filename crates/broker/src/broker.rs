@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kafscale_journal::Journal;
 use kafscale_journal::file::{FileJournal, Limits as JournalLimits, StartError as JournalError};
-use kafscale_log::read::{Cache, CacheSettings, Reader};
+use kafscale_log::read::{Cache, CacheSettings, Reader, Waiters};
 use kafscale_log::store::{DirectoryStore, ObjectStore};
 use kafscale_log::write::{Settings as WriteSettings, Writer};
 use kafscale_log::{Ledger, MemoryBudget};
@@ -62,6 +62,10 @@ pub trait Between: Send + Sync {
     /// Between the record path and the replica.
     fn ledger(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
         ledger
+    }
+    /// Between the fold and the fetches that wait for it.
+    fn waiters(&self, waiters: Waiters) -> Waiters {
+        waiters
     }
     /// The journal's sizes.
     fn journal_limits(&self) -> JournalLimits {
@@ -297,7 +301,7 @@ impl RecordPath {
             WriteSettings { flushes_per_second: settings.flush_per_second, ..WriteSettings::directory(cluster) };
         let writer = Writer::start(env.clone(), store, Arc::clone(&ledger), Arc::clone(&cache), write);
         let answers = budgets.answers.clone();
-        let reader = Reader::new(env, ledger, Arc::clone(&cache), replica.waiters(), answers);
+        let reader = Reader::new(env, ledger, Arc::clone(&cache), between.waiters(replica.waiters()), answers);
         Self { cache, writer, reader: Arc::new(reader) }
     }
 }

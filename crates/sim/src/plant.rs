@@ -11,6 +11,7 @@ use kafscale_broker::Between;
 use kafscale_broker::ledger::SnapshotSettings;
 use kafscale_journal::file::Limits;
 use kafscale_journal::{AppendError, Identity, Journal, OpenError, Pointer, Position, ReadError, Record};
+use kafscale_log::read::Waiters;
 use kafscale_log::store::{GetError, ObjectName, ObjectStore, PutError};
 use kafscale_log::{CommitError, Ledger, Stopped};
 use kafscale_metadata::{CommitBundle, ObjectId, ObjectKind, State, Verdict};
@@ -38,6 +39,8 @@ pub enum Bug {
     AcknowledgeBeforeFold,
     /// The fold is not told of the producers' numbering: duplicates are served as data.
     ServeDeadBatches,
+    /// Fetches do not hear from the fold: a session never tells again of what was read up once.
+    ForgetChanges,
 }
 
 impl Bug {
@@ -48,7 +51,8 @@ impl Bug {
             Self::EntryBeforeObject
             | Self::AcknowledgeBeforeFsync
             | Self::AcknowledgeBeforeFold
-            | Self::ServeDeadBatches => None,
+            | Self::ServeDeadBatches
+            | Self::ForgetChanges => None,
         }
     }
 }
@@ -88,6 +92,10 @@ impl Between for Planted {
             return Arc::new(LateStore { store, tasks: Arc::clone(&self.tasks) });
         }
         store
+    }
+
+    fn waiters(&self, waiters: Waiters) -> Waiters {
+        if self.bug == Some(Bug::ForgetChanges) { Waiters::new() } else { waiters }
     }
 
     fn ledger(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {

@@ -161,7 +161,10 @@ impl Scenario {
                 .map(|n| producer(&mut root.fork("producer", n), n, &topics, limits.batches))
                 .collect(),
             consumers: (0..take(consumers, limits.consumers))
-                .map(|n| consumer(&mut root.fork("consumer", n), n, &topics))
+                .map(|n| ConsumerPlan {
+                    sessions: root.fork("sessions", n).chance(60),
+                    ..consumer(&mut root.fork("consumer", n), n, &topics)
+                })
                 .collect(),
             admin: admin(&mut root.fork("admin", 0), &topics),
             faults: (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n))).collect(),
@@ -213,6 +216,7 @@ fn consumer(rng: &mut Rng, number: u64, topics: &[String]) -> ConsumerPlan {
         max_bytes: if small { 1 } else { 1 << 20 },
         partition_max_bytes,
         from_latest: rng.chance(20),
+        sessions: false,
     }
 }
 

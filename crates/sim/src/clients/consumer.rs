@@ -1,25 +1,21 @@
-//! A consumer with partitions assigned by hand: long polls from an offset on, as Kafka's `Fetcher` does without fetch
-//! sessions. Remembers each record it sees; what no correct broker can answer is an oddity at once: gaps, records
+//! A consumer with partitions assigned by hand: long polls from an offset on, as Kafka's `Fetcher` does, with fetch
+//! sessions ([`super::fetch_session`]) or without. Remembers each record it sees; what no correct broker can answer is an oddity at once: gaps, records
 //! above the high watermark, a position that is out of range although nothing is ever deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result as Judged, anyhow, ensure};
-use kafscale_wire::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
-};
+use kafscale_wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use kafscale_wire::{ErrorCode, Request, Uuid};
 use tokio::time::{Duration, sleep};
 
 use super::Shared;
 use super::batch::decode_all;
+use super::fetch_session::{BY_ID_FROM, FetchSession, Wanted};
 use super::link::{Link, Lost};
 use super::lookup::{Bound, PATIENCE, ends, topics};
 use crate::rng::Rng;
-
-/// The first version of Fetch that names topics by id.
-const BY_ID_FROM: i16 = 13;
 
 /// The topic is not the one that it was.
 const UNKNOWN: [ErrorCode; 3] =
@@ -44,6 +40,8 @@ pub struct ConsumerPlan {
     pub partition_max_bytes: i32,
     /// Begins at the end and not at the beginning.
     pub from_latest: bool,
+    /// Opens fetch sessions, if the version has them.
+    pub sessions: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +56,7 @@ struct Consumer {
     plan: ConsumerPlan,
     name: String,
     link: Option<Link>,
+    session: FetchSession,
     places: BTreeMap<(String, u32), Place>,
     stale: bool,
     /// Out of range at this topic: an oddity, unless it turns out to be another topic by now.
@@ -70,11 +69,13 @@ struct Consumer {
 pub async fn run(shared: Arc<Shared>, plan: ConsumerPlan, mut rng: Rng) {
     let name = format!("r{}", plan.number);
     let places = BTreeMap::new();
+    let session = FetchSession::new(plan.version, plan.sessions);
     let mut consumer =
-        Consumer { shared, plan, name, link: None, places, stale: true, out_of_range: Vec::new(), goal: None };
+        Consumer { shared, plan, name, link: None, session, places, stale: true, out_of_range: Vec::new(), goal: None };
     while !consumer.is_done() {
         if consumer.turn().await == Err(Lost) {
             consumer.link = None;
+            consumer.session.lost(rng.chance(40));
             sleep(Duration::from_millis(rng.within(50..400))).await;
         }
     }
@@ -155,7 +156,13 @@ impl Consumer {
         let response = link.call(self.plan.version, &request, patience).await?;
         self.shared.history.lock().answered(FetchRequest::KEY, response.error_code);
         let before = self.places.values().map(|place| place.next).sum::<i64>();
-        let fine = self.take(&response);
+        let fine = match self.session.take(&response) {
+            Ok(goes_on) => goes_on && self.take(&response),
+            Err(what) => {
+                self.shared.history.lock().odd("answers", &what.context(self.name.clone()));
+                false
+            }
+        };
         let idle = self.places.values().map(|place| place.next).sum::<i64>() == before;
         // Nothing new although it did not wait, or an error: not again at once.
         if !fine || (idle && self.plan.min_bytes == 0) {
@@ -164,30 +171,16 @@ impl Consumer {
         Ok(())
     }
 
-    fn request(&self) -> FetchRequest {
-        let by_id = self.plan.version >= BY_ID_FROM;
-        let mut topics: BTreeMap<&str, FetchTopic> = BTreeMap::new();
-        for ((name, index), place) in &self.places {
-            let topic = topics.entry(name).or_default();
-            if by_id {
-                topic.topic_id = place.topic;
-            } else {
-                topic.topic = name.as_str().into();
-            }
-            topic.partitions.push(FetchPartition {
-                partition: i32::try_from(*index).expect("a small index"),
-                fetch_offset: place.next,
-                partition_max_bytes: self.plan.partition_max_bytes,
-                ..Default::default()
-            });
-        }
+    fn request(&mut self) -> FetchRequest {
+        let wanted = self.places.iter().map(|(partition, place)| {
+            let wanted = Wanted { topic: place.topic, offset: place.next };
+            (partition.clone(), wanted)
+        });
         FetchRequest {
             max_wait_ms: self.plan.max_wait_ms,
             min_bytes: self.plan.min_bytes,
             max_bytes: self.plan.max_bytes,
-            session_epoch: -1,
-            topics: topics.into_values().collect(),
-            ..Default::default()
+            ..self.session.request(wanted.collect(), self.plan.partition_max_bytes)
         }
     }
 

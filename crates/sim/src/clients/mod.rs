@@ -1,10 +1,11 @@
 //! Clients that speak the wire protocol and behave as Kafka's do. What they ask, are told and see goes into the
 //! world's [`History`]; they judge nothing. Reading order: [`link`] (a connection), [`batch`] (record batches),
-//! [`lookup`] (topics and ends), [`queue`] and [`producer`], [`consumer`], [`admin`].
+//! [`lookup`] (topics and ends), [`queue`] and [`producer`], [`consumer`] (with its `fetch_session`), [`admin`].
 
 pub mod admin;
 pub mod batch;
 pub mod consumer;
+mod fetch_session;
 pub mod link;
 pub mod lookup;
 pub mod producer;

@@ -108,6 +108,7 @@ impl World<'_> {
             max_bytes: 1 << 20,
             partition_max_bytes: 1 << 20,
             from_latest: false,
+            sessions: false,
         };
         let (done, mut finished) = mpsc::channel(1);
         let reader = consumer::run(Arc::clone(&shared), plan, self.draws.root.fork("last reader", 0));

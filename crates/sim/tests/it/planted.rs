@@ -80,3 +80,8 @@ fn acknowledged_before_the_fold() {
 fn a_dead_batch_is_served() {
     must_be_found(Bug::ServeDeadBatches, 300, &["once"]);
 }
+
+#[test]
+fn a_fetch_session_forgets_changes() {
+    must_be_found(Bug::ForgetChanges, 300, &["progress"]);
+}
