@@ -138,6 +138,11 @@ impl Budgets {
     pub(crate) fn used_bytes(&self) -> u64 {
         self.total_bytes() - self.requests.free_bytes() - self.answers.free_bytes()
     }
+
+    /// Each with its name in the metrics.
+    pub(crate) fn named(&self) -> [(&'static str, &MemoryBudget); 2] {
+        [("requests", &self.requests), ("answers", &self.answers)]
+    }
 }
 
 /// The record path, joined.
@@ -173,13 +178,14 @@ impl Broker {
         let directory = Arc::new(DirectoryStore::new(Arc::clone(&disk), data_dir.objects()));
         let store = between.store(timed(&env, &directory, &metrics));
         let listeners = listeners(&settings, &kafka)?;
-        let replica =
+        let (replica, journal) =
             replica(&settings, &env, (&disk, listeners, between), &data_dir, (Arc::clone(&store), &metrics)).await?;
         let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
         let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
-        let service = Arc::new(Api::new(Arc::new(context)));
+        let context = Arc::new(context);
+        let service = Arc::new(Api::new(Arc::clone(&context)));
         let connections =
             ConnectionSettings { answers: Some(budgets.answers.clone()), ..ConnectionSettings::default() };
         let server = Server::new(service, env.clone(), budgets.requests.clone(), metrics, connections);
@@ -190,12 +196,7 @@ impl Broker {
         servers.close();
 
         let RecordPath { cache, writer, .. } = path;
-        health.serving(Serving {
-            replica: Arc::clone(&replica),
-            writer: Arc::clone(&writer),
-            cache,
-            budgets: budgets.clone(),
-        });
+        health.serving(Serving { context, cache, budgets: budgets.clone(), journal });
         info!(broker = settings.broker_id, session = format_args!("{:016x}", replica.nonce()), "serving");
         Ok(Self { replica, writer, health, budgets, intake, http: http_stop, servers, _data_dir: data_dir })
     }
@@ -265,23 +266,24 @@ async fn replica(
     (disk, listeners, between): (&Arc<dyn Disk>, Vec<Listener>, &dyn Between),
     data_dir: &DataDir,
     (store, metrics): (Arc<dyn ObjectStore>, &Arc<Metrics>),
-) -> Result<Arc<Replica>, StartError> {
+) -> Result<(Arc<Replica>, Arc<FileJournal>), StartError> {
     let journal =
         FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits())
             .await?;
+    let journal = Arc::new(journal);
     let identity = data_dir.identity();
     let parts = Parts {
         env: env.clone(),
         store,
         cluster: identity.cluster,
         incarnation: journal.incarnation(),
-        journal: between.journal(Arc::new(journal)),
+        journal: between.journal(Arc::<FileJournal>::clone(&journal)),
         broker: OpenSession { broker_id: settings.broker_id, identity: identity.directory, listeners, rack: None },
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
         metrics: Arc::clone(metrics),
     };
-    Ok(Replica::start(parts).await?)
+    Ok((Replica::start(parts).await?, journal))
 }
 
 impl RecordPath {

@@ -4,21 +4,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kafscale_journal::file::FileJournal;
+use kafscale_log::Ledger;
 use kafscale_log::read::Cache;
-use kafscale_log::write::Writer;
 use parking_lot::Mutex;
 
+use crate::api::Context;
 use crate::broker::Budgets;
 use crate::http::Status;
-use crate::ledger::Replica;
-use crate::metrics::{Metrics, mirror};
+use crate::metrics::{Metrics, mirror, signed};
 
 /// What is sampled.
 pub(crate) struct Serving {
-    pub(crate) replica: Arc<Replica>,
-    pub(crate) writer: Arc<Writer>,
+    pub(crate) context: Arc<Context>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) budgets: Budgets,
+    pub(crate) journal: Arc<FileJournal>,
 }
 
 /// The life of a broker, as `/readyz` tells it.
@@ -49,7 +50,9 @@ impl Status for Health {
     fn readiness(&self) -> Result<(), String> {
         match &*self.0.lock() {
             Stage::Starting => Err("starting: loading the state".to_owned()),
-            Stage::Serving(serving) => serving.replica.over().map_or(Ok(()), |end| Err(format!("failed: {end}"))),
+            Stage::Serving(serving) => {
+                serving.context.replica.over().map_or(Ok(()), |end| Err(format!("failed: {end}")))
+            }
             Stage::Stopping => Err("stopping".to_owned()),
         }
     }
@@ -63,16 +66,47 @@ impl Status for Health {
 
 impl Serving {
     fn sample(&self, metrics: &Metrics) {
-        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        metrics.memory.budget_bytes.set(signed(self.budgets.total_bytes()));
-        metrics.memory.used_bytes.set(signed(self.budgets.used_bytes()));
-        metrics.journal.ordinal.set(signed(self.replica.progress().borrow().ordinal));
-        let written = self.writer.metrics();
-        metrics.data.flushed("full", written.flushes_full.get());
-        metrics.data.flushed("budget", written.flushes_budget.get());
-        metrics.data.flushed("closing", written.flushes_closing.get());
-        let read = self.cache.counters();
-        mirror(&metrics.data.cache_hits, read.hits.load(Ordering::Relaxed));
-        mirror(&metrics.data.cache_misses, read.loads.load(Ordering::Relaxed));
+        for (name, budget) in self.budgets.named() {
+            let (total, free) = (budget.total_bytes(), budget.free_bytes());
+            metrics.memory.budget(name, signed(total), signed(total - free));
+        }
+        let (sessions, bytes) = self.context.fetch_sessions.len_and_bytes();
+        metrics.memory.fetch_sessions.set(signed(sessions as u64));
+        metrics.memory.fetch_session_bytes.set(signed(bytes));
+        self.sample_records(metrics);
+        self.sample_state(metrics);
+    }
+
+    fn sample_records(&self, metrics: &Metrics) {
+        let (written, to) = (self.context.writer.metrics(), &metrics.write);
+        mirror(&to.batches, written.batches.get());
+        mirror(&to.batch_bytes, written.bytes.get());
+        mirror(&to.dropped, written.dropped.get());
+        to.flushed("full", written.flushes_full.get());
+        to.flushed("budget", written.flushes_budget.get());
+        to.flushed("closing", written.flushes_closing.get());
+        to.uploaded("stored", written.uploads.get());
+        to.uploaded("retried", written.retries.get());
+        to.uploaded("given_up", written.given_up.get());
+        let (read, to) = (self.cache.counters(), &metrics.cache);
+        mirror(&to.hits, read.hits.load(Ordering::Relaxed));
+        mirror(&to.misses, read.loads.load(Ordering::Relaxed));
+        mirror(&to.damaged, read.damaged.load(Ordering::Relaxed));
+        let (written, fetched) = self.cache.held_bytes();
+        to.bytes("written", signed(written));
+        to.bytes("fetched", signed(fetched));
+    }
+
+    fn sample_state(&self, metrics: &Metrics) {
+        let held = self.journal.held();
+        metrics.journal.files.set(signed(held.files as u64));
+        metrics.journal.entries.set(signed(held.entries));
+        metrics.journal.bytes.set(signed(held.bytes));
+        let state = self.context.replica.state();
+        metrics.fold.ordinal.set(signed(state.ordinal()));
+        metrics.fold.topics.set(signed(state.topics().len() as u64));
+        metrics.fold.partitions.set(signed(state.partition_count()));
+        metrics.fold.producers.set(signed(state.living_producers() as u64));
+        metrics.snapshots.ordinal.set(signed(state.snapshot().map_or(0, |snapshot| snapshot.ordinal)));
     }
 }

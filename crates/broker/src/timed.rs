@@ -1,4 +1,4 @@
-//! An object store that measures how long its PUTs take. Knows nothing else.
+//! An object store that is measured: times, bytes, failures. Knows nothing else.
 
 use std::io;
 use std::ops::Range;
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kafscale_log::store::{GetError, ObjectName, ObjectStore, PutError};
 use kafscale_ports::Clock;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
@@ -21,25 +22,44 @@ pub(crate) struct Timed<S> {
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for Timed<S> {
     async fn put(&self, name: &ObjectName, body: Vec<Bytes>) -> Result<(), PutError> {
-        let begun = self.clock.now();
+        let (begun, bytes) = (self.clock.now(), body.iter().map(Bytes::len).sum());
         let result = self.inner.put(name, body).await;
-        self.metrics.data.put(self.clock.now() - begun);
+        match &result {
+            Ok(()) => self.metrics.store.put(self.clock.now() - begun, bytes),
+            Err(_) => self.metrics.store.failed("put"),
+        }
         result
     }
 
     async fn get(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, GetError> {
-        self.inner.get(name, range).await
+        let begun = self.clock.now();
+        self.got(begun, self.inner.get(name, range).await)
     }
 
     async fn get_all(&self, name: &ObjectName) -> Result<Bytes, GetError> {
-        self.inner.get_all(name).await
+        let begun = self.clock.now();
+        self.got(begun, self.inner.get_all(name).await)
     }
 
     async fn delete(&self, name: &ObjectName) -> io::Result<()> {
-        self.inner.delete(name).await
+        let result = self.inner.delete(name).await;
+        if result.is_err() {
+            self.metrics.store.failed("delete");
+        }
+        result
     }
 
     async fn free_bytes(&self) -> io::Result<u64> {
         self.inner.free_bytes().await
+    }
+}
+
+impl<S> Timed<S> {
+    fn got(&self, begun: Instant, result: Result<Bytes, GetError>) -> Result<Bytes, GetError> {
+        match &result {
+            Ok(bytes) => self.metrics.store.got(self.clock.now() - begun, bytes.len()),
+            Err(_) => self.metrics.store.failed("get"),
+        }
+        result
     }
 }

@@ -35,8 +35,17 @@ struct Outbox {
     slices: VecDeque<Bytes>,
     bytes: usize,
     hold: Vec<Reservation>,
-    /// The requests that are answered once everything is written: API key, arrival, outcome.
-    done: Vec<(i16, Instant, &'static str)>,
+    /// The requests that are answered once everything is written.
+    done: Vec<Done>,
+}
+
+/// A request that is answered.
+struct Done {
+    key: i16,
+    received: Instant,
+    outcome: &'static str,
+    /// Of its answer.
+    bytes: usize,
 }
 
 impl Outbox {
@@ -44,10 +53,13 @@ impl Outbox {
         self.done.is_empty()
     }
 
-    fn add(&mut self, answer: Answer) {
-        self.bytes += answer.slices.iter().map(Bytes::len).sum::<usize>();
+    /// Returns the answer's size.
+    fn add(&mut self, answer: Answer) -> usize {
+        let bytes = answer.slices.iter().map(Bytes::len).sum::<usize>();
+        self.bytes += bytes;
         self.slices.extend(answer.slices.into_iter().filter(|slice| !slice.is_empty()));
         self.hold.extend(answer.hold);
+        bytes
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -115,17 +127,16 @@ impl Writer {
     }
 
     fn take(&mut self, key: i16, received: Instant, reply: std::thread::Result<Reply>) -> Result<(), Cause> {
-        let (outcome, ends) = match reply {
+        let (outcome, bytes, ends) = match reply {
             Ok(Reply::Send(answer)) => {
                 let outcome = if answer.failed { "failed" } else { "answered" };
-                self.out.add(answer);
-                (outcome, None)
+                (outcome, self.out.add(answer), None)
             }
-            Ok(Reply::Nothing) => ("unacknowledged", None),
-            Ok(Reply::Close) => ("closed", Some(Cause::Unanswerable)),
-            Err(payload) => ("panicked", Some(Cause::panic(&*payload))),
+            Ok(Reply::Nothing) => ("unacknowledged", 0, None),
+            Ok(Reply::Close) => ("closed", 0, Some(Cause::Unanswerable)),
+            Err(payload) => ("panicked", 0, Some(Cause::panic(&*payload))),
         };
-        self.out.done.push((key, received, outcome));
+        self.out.done.push(Done { key, received, outcome, bytes });
         ends.map_or(Ok(()), Err)
     }
 
@@ -147,7 +158,7 @@ impl Writer {
             }
         }
         self.socket.flush().await.map_err(Cause::Io)?;
-        self.finish(pipeline, total);
+        self.finish(pipeline);
         Ok(())
     }
 
@@ -167,13 +178,12 @@ impl Writer {
     }
 
     /// Everything is written: memory is given back, and the connection may read on.
-    fn finish(&mut self, pipeline: &Pipeline, written: usize) {
+    fn finish(&mut self, pipeline: &Pipeline) {
         let now = self.server.env.clock.now();
         let requests = &self.server.metrics.requests;
-        requests.sent_bytes.inc_by(written as u64);
-        for &(key, received, outcome) in &self.out.done {
-            requests.finished(key, outcome);
-            requests.took(key, now - received);
+        for done in &self.out.done {
+            requests.finished(done.key, done.outcome);
+            requests.written(done.key, now - done.received, done.bytes);
         }
         pipeline.answered(self.out.done.len(), now);
         // An idle connection keeps no memory of its largest answer.

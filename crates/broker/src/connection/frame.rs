@@ -93,7 +93,7 @@ pub(super) async fn next(context: &mut Context, pipeline: &Pipeline) -> Result<O
     // The clock stands still while the frame waits for memory: that wait is ours, not the peer's.
     let deadline = context.now() + scaled(HALF_SENT, len).saturating_sub(spent);
     let bytes = body(context, &head, len, deadline).await?;
-    context.metrics().requests.received_bytes.inc_by((PREFIX_BYTES + len) as u64);
+    context.metrics().requests.received(head.key(), PREFIX_BYTES + len);
     Ok(Some(Arrived { key: head.key(), frame: Frame { bytes, reservation: reservation.whole } }))
 }
 

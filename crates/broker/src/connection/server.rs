@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{Peer, Service, life};
 use crate::limits::{ACCEPT_PAUSE, DRAIN, LINGER, MAX_CONNECTIONS};
 use crate::lines::Lines;
-use crate::metrics::Metrics;
+use crate::metrics::{ListenerMetrics, Metrics};
 
 /// What an operator may set about connections.
 #[derive(Debug, Clone)]
@@ -88,6 +88,7 @@ impl Server {
     }
 
     async fn accept_all(self: &Arc<Self>, listener: &dyn Listen, name: &Arc<str>, stop: &CancellationToken) {
+        let counts = self.metrics.connections.of(name);
         let mut pause = ACCEPT_PAUSE.0;
         loop {
             let accepted = tokio::select! {
@@ -98,12 +99,12 @@ impl Server {
             let error = match accepted {
                 Ok(accepted) => {
                     pause = ACCEPT_PAUSE.0;
-                    self.admit(accepted, name, stop);
+                    self.admit(accepted, (name, &counts), stop);
                     continue;
                 }
                 Err(error) => error,
             };
-            self.metrics.connections.accept_errors.inc();
+            counts.accept_errors.inc();
             tracing::warn!(listener = &**name, %error, ?pause, "cannot accept a connection; trying again");
             tokio::select! {
                 biased;
@@ -113,17 +114,22 @@ impl Server {
         }
     }
 
-    fn admit(self: &Arc<Self>, accepted: Accepted, name: &Arc<str>, stop: &CancellationToken) {
+    fn admit(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        (name, counts): (&Arc<str>, &ListenerMetrics),
+        stop: &CancellationToken,
+    ) {
         if self.open.len() >= self.settings.max_connections {
-            self.metrics.connections.refused.inc();
+            counts.refused.inc();
             let limit = self.settings.max_connections;
             tracing::debug!(addr = %accepted.peer, limit, "connection refused: too many are open");
             return;
         }
-        self.metrics.connections.accepted.inc();
+        counts.accepted.inc();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let peer = Arc::new(Peer { id, addr: accepted.peer, listener: Arc::clone(name) });
-        let open = (self.open.token(), self.metrics.connections.count_open());
+        let open = (self.open.token(), counts.count_open());
         let life = life::run(Arc::clone(self), peer, accepted, stop.clone());
         let task = async move {
             life.await;

@@ -86,8 +86,8 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
-    shared.status.sample(&shared.metrics);
-    ([(CONTENT_TYPE, OPENMETRICS)], shared.metrics.render())
+    let text = shared.metrics.scrape(|metrics| shared.status.sample(metrics));
+    ([(CONTENT_TYPE, OPENMETRICS)], text)
 }
 
 /// Serves `routes` on `listener` until `stop` is cancelled and the answers under way are written.

@@ -134,8 +134,10 @@ impl Committer {
         }
         let entry = self.entry(plan.clone(), low, group.commands);
         self.replica.pending.lock().register(self.n, group.replies);
+        let (begun, bytes) = (self.replica.env.clock.now(), entry.len());
         match self.append(&group.how, entry).await {
             Ok(_position) => {
+                self.replica.metrics.journal.appended(self.replica.env.clock.now() - begun, bytes);
                 self.n += 1;
                 self.replica.numbers.committed(&plan);
                 Ok(Written::Committed)

@@ -63,8 +63,10 @@ async fn follow(replica: &Replica) -> End {
 
 /// Applies one entry, then tells everybody: waiting fetches, barriers, and the proposers if the entry is ours.
 fn step(replica: &Replica, record: &Record) -> Result<(), End> {
+    let begun = replica.env.clock.now();
     let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
     let applied = fold(&mut replica.state.write(), record, &entry).map_err(End::Failed)?;
+    replica.metrics.fold.applied(replica.env.clock.now() - begun, record.entry.len(), entry.time_ms);
     replica.waiters.wake(&applied.advanced);
     applied.deleted.iter().for_each(|topic| replica.waiters.wake_topic(*topic));
     replica.progress.send_modify(|progress| {

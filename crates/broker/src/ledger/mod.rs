@@ -192,7 +192,7 @@ impl Ledger for Replica {
     async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
         let begun = self.env.clock.now();
         let outcome = self.propose(Command::CommitBundle(bundle)).await;
-        self.metrics.data.committed(self.env.clock.now() - begun);
+        self.metrics.journal.committed(self.env.clock.now() - begun);
         match outcome? {
             Outcome::Bundle(verdicts) => Ok(verdicts),
             // The fold refused the whole command: none of its batches is in the log.

@@ -103,6 +103,7 @@ impl Snapshots {
                     self.delete(&superseded).await;
                 }
                 Err(why) => {
+                    self.replica.metrics.snapshots.failed();
                     warn!(error = %why, "no snapshot was published; trying again");
                     sleep(RETRY_PAUSE).await;
                 }
@@ -148,6 +149,7 @@ impl Snapshots {
     }
 
     async fn take(&mut self) -> Result<SnapshotRef, String> {
+        let begun = self.replica.env.clock.now();
         let state = self.replica.state.read().clone();
         let bytes_then = self.replica.progress.borrow().bytes;
         let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
@@ -165,7 +167,8 @@ impl Snapshots {
         }
         self.publish(snapshot).await?;
         self.replica.settle(object);
-        self.replica.metrics.journal.snapshots.inc();
+        let clock = &self.replica.env.clock;
+        self.replica.metrics.snapshots.published(clock.now() - begun, size, clock.wall_ms());
         self.newest_bytes = size;
         self.replica.progress.send_modify(|progress| progress.snapshot_bytes = bytes_then);
         Ok(snapshot)

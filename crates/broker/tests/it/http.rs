@@ -21,7 +21,7 @@ impl Status for Fixed {
     }
 
     fn sample(&self, metrics: &Metrics) {
-        metrics.journal.ordinal.set(42);
+        metrics.fold.ordinal.set(42);
     }
 }
 

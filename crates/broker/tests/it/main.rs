@@ -6,5 +6,6 @@ mod connection;
 mod data_dir;
 mod http;
 mod ledger;
+mod metrics_page;
 mod pipes;
 mod protocol_page;

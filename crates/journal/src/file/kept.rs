@@ -26,6 +26,19 @@ pub(super) struct KeptFile {
     pub(super) path: PathBuf,
     /// Never empty: the first one is the start of the frames.
     marks: Vec<Mark>,
+    /// Where its frames end.
+    bytes: u64,
+}
+
+/// How much a journal holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Files.
+    pub files: usize,
+    /// Entries in them.
+    pub entries: u64,
+    /// Their size.
+    pub bytes: u64,
 }
 
 impl KeptFile {
@@ -73,6 +86,12 @@ impl Kept {
         self.end
     }
 
+    /// How much there is.
+    pub(super) fn held(&self) -> Held {
+        let entries = (self.end + 1).saturating_sub(self.first());
+        Held { files: self.files.len(), entries, bytes: self.files.iter().map(|file| file.bytes).sum() }
+    }
+
     /// The first ordinal that can be read, or would be if it existed.
     pub(super) fn first(&self) -> u64 {
         self.files.front().map_or(1, KeptFile::first)
@@ -84,16 +103,17 @@ impl Kept {
             self.end = mark.ordinal - 1;
         }
         assert_eq!(mark.ordinal, self.end + 1, "a journal file begins after the end of the one before");
-        self.files.push_back(KeptFile { path, marks: vec![mark] });
+        self.files.push_back(KeptFile { path, marks: vec![mark], bytes: mark.offset });
     }
 
-    /// Adds a frame of the last file: `mark` is its start.
-    pub(super) fn add_frame(&mut self, mark: Mark, records: Vec<Record>) {
+    /// Adds a frame of the last file: `mark` is its start, `end` the offset behind it.
+    pub(super) fn add_frame(&mut self, mark: Mark, end: u64, records: Vec<Record>) {
         assert_eq!(mark.ordinal, self.end + 1, "a frame begins after the end");
         let file = self.files.back_mut().expect("frames are in files");
         if file.marks.last().is_some_and(|last| mark.offset >= last.offset + MARK_EVERY_BYTES) {
             file.marks.push(mark);
         }
+        file.bytes = end;
         for record in records {
             self.end += 1;
             assert_eq!(record.position.ordinal, self.end, "entries are contiguous");

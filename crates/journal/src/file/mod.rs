@@ -36,6 +36,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use error::StartError;
 pub use format::MAX_ENTRY_BYTES;
+pub use kept::Held;
 
 use self::format::{Entry, Kind};
 use self::kept::{Kept, Mark, Plan, place, weight};
@@ -117,6 +118,11 @@ impl FileJournal {
         self.incarnation
     }
 
+    /// How much it holds, for whoever watches it.
+    pub fn held(&self) -> Held {
+        self.kept.lock().held()
+    }
+
     /// The journal's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -174,7 +180,7 @@ impl FileJournal {
         let start = writer.write(&entry).await?;
         let position = place(start.ordinal);
         let record = Record { position, nonce: entry.nonce, n: entry.n, entry: entry.bytes };
-        self.kept.lock().add_frame(start, vec![record]);
+        self.kept.lock().add_frame(start, writer.at.offset, vec![record]);
         self.changed.send_replace(());
         Ok(position)
     }

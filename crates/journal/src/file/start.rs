@@ -220,7 +220,7 @@ impl Verify {
             let position = place(ordinal);
             records.push(Record { position, nonce: entry.nonce, n: entry.n, entry: entry.bytes.clone() });
         }
-        self.kept.add_frame(self.at, records);
+        self.kept.add_frame(self.at, next.offset, records);
         self.at = next;
     }
 

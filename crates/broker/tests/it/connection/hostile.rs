@@ -210,7 +210,7 @@ async fn connections_above_the_bound_are_closed_at_once() {
     }
     clients[1].send(&request(3, 1, 0)).await;
     assert_eq!(clients[1].answer().await, 1_i32.to_be_bytes());
-    assert!(world.counted("kafscale_connections_refused_total 3"));
+    assert!(world.counted("kafscale_connections_refused_total{listener=\"test\"} 3"));
     clients.clear();
     sleep(Duration::from_secs(1)).await;
     let mut client = world.net.connect(64);
@@ -230,7 +230,7 @@ async fn the_listener_survives_failed_accepts() {
     client.send(&request(3, 1, 0)).await;
     assert_eq!(client.answer().await, 1_i32.to_be_bytes());
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    assert!(world.counted("kafscale_accept_errors_total 40"));
+    assert!(world.counted("kafscale_accept_errors_total{listener=\"test\"} 40"));
 }
 
 /// One connection per millisecond: some say nothing, some leave in the middle, some ask and leave.
@@ -247,8 +247,8 @@ async fn churn_leaves_nothing_behind() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.server.open(), 0);
     assert!(world.all_memory_is_free());
-    assert!(world.counted("kafscale_connections_accepted_total 3000"));
-    assert!(world.counted("kafscale_connections_open 0"));
+    assert!(world.counted("kafscale_connections_accepted_total{listener=\"test\"} 3000"));
+    assert!(world.counted("kafscale_connections_open{listener=\"test\"} 0"));
 }
 
 /// A thousand connections that say nothing. The bound is far above what they take, since other tests run in the

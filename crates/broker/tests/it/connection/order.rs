@@ -42,7 +42,7 @@ async fn calls_do_not_wait_for_answers_and_answers_keep_the_order() {
     }
     assert!(world.all_memory_is_free());
     assert!(world.counted("kafscale_requests_total{api=\"Fetch\",outcome=\"answered\"} 4"));
-    assert!(world.counted("kafscale_request_bytes_total 88"));
+    assert!(world.counted("kafscale_request_bytes_total{api=\"Fetch\"} 88"));
 }
 
 #[tokio::test(start_paused = true)]
