@@ -5,6 +5,7 @@ import re
 
 import pytest
 from harness import dataset, java, librdkafka
+from harness.java import good as tool
 from harness.limits import LARGEST_SINGLE_VALUE
 
 pytestmark = pytest.mark.client("java")
@@ -22,13 +23,6 @@ def records_file(entries, scratch):
     path = scratch / "records.bin"
     dataset.write(path, entries)
     return path
-
-
-def tool(name, *arguments, stdin=None):
-    """Runs a tool that must succeed; returns its standard output."""
-    done = java.tool(name, *arguments, stdin=stdin)
-    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 # ---------------------------------------------------------------------------------------------------- the clients

@@ -6,14 +6,12 @@ import subprocess
 import time
 
 import pytest
-from harness import dataset, librdkafka
+from harness import dataset, kcat, librdkafka
 
 pytestmark = pytest.mark.client("kcat")
 
 # One in eight has a null key or value, which lines cannot say: enough for 100,000 that can.
 COUNT, PARTITIONS = 120_000, 3
-# What kcat prints for each record: numbers, then key and value by their lengths, then the headers.
-FORMAT = "%p %o %T %K %S|%k|%s|%h\n"
 
 
 @pytest.fixture(scope="module")
@@ -21,38 +19,8 @@ def entries():
     return dataset.reference_entries(COUNT, PARTITIONS, text=True)
 
 
-def kcat(server, *arguments, stdin=None):
-    command = ["kcat", "-b", server.bootstrap, *map(str, arguments)]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=180)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr.decode()}"
-    return done.stdout
-
-
-def parse(output):
-    """Records from the output in FORMAT."""
-    entries, at = [], 0
-    while at < len(output):
-        head = output.index(b"|", at)
-        partition, offset, timestamp, key_size, value_size = map(int, output[at:head].split())
-        key, at = sized(output, head + 1, key_size)
-        value, at = sized(output, at + 1, value_size)
-        end = output.index(b"\n", at + 1)
-        entries.append(dataset.Entry(partition, offset, timestamp, key, value, headers(output[at + 1 : end])))
-        at = end + 1
-    return entries
-
-
-def sized(output, at, size):
-    return (None, at) if size < 0 else (output[at : at + size], at + size)
-
-
-def headers(text):
-    pairs = [pair.split(b"=", 1) for pair in text.split(b",") if pair]
-    return tuple((name.decode(), None if value == b"NULL" else value) for name, value in pairs)
-
-
 def consume(server, topic, *arguments):
-    return parse(kcat(server, "-C", "-t", topic, "-e", "-q", "-f", FORMAT, *arguments))
+    return kcat.parse(kcat.run(server, "-C", "-t", topic, "-e", "-q", "-f", kcat.FORMAT, *arguments))
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -71,7 +39,7 @@ def test_it_writes_every_record(server, topic_name, entries, codec, acks):
     began = int(time.time() * 1000)
     same = ["-H", "trace=a", "-H", "trace=b"]
     settings = ["-X", f"acks={acks}", "-X", "max.in.flight=1"]
-    kcat(server, "-P", "-t", topic_name, "-p", 0, "-K", "\t", "-z", codec, *same, *settings, stdin=lines)
+    kcat.run(server, "-P", "-t", topic_name, "-p", 0, "-K", "\t", "-z", codec, *same, *settings, stdin=lines)
     got = librdkafka.consume(server, topic_name, len(written), partitions=1)
     pairs = (("trace", b"a"), ("trace", b"b"))
     expected = [dataset.Entry(0, i, None, e.key, e.value, pairs) for i, e in enumerate(written)]
@@ -82,7 +50,7 @@ def test_it_writes_every_record(server, topic_name, entries, codec, acks):
 def test_an_idempotent_producer_with_null_values(server, topic_name):
     server.create_topic(topic_name)
     lines = b"".join(b"key-%d\t\n" % i for i in range(1000))
-    kcat(server, "-P", "-t", topic_name, "-p", 0, "-K", "\t", "-Z", "-X", "enable.idempotence=true", stdin=lines)
+    kcat.run(server, "-P", "-t", topic_name, "-p", 0, "-K", "\t", "-Z", "-X", "enable.idempotence=true", stdin=lines)
     got = consume(server, topic_name, "-p", 0, "-o", "beginning")
     assert [(e.key, e.value) for e in got] == [(b"key-%d" % i, None) for i in range(1000)]
 
@@ -104,19 +72,19 @@ def test_a_look_up_by_time(server, topic_name, entries):
     librdkafka.produce(server, topic_name, written)
     wanted = dataset.FIRST_TIMESTAMP + 2_345
     found = next(e.offset for e in written if e.timestamp >= wanted)
-    assert kcat(server, "-Q", "-t", f"{topic_name}:0:{wanted}").split() == f"{topic_name} [0] offset {found}".encode().split()
+    assert kcat.run(server, "-Q", "-t", f"{topic_name}:0:{wanted}").split() == f"{topic_name} [0] offset {found}".encode().split()
     dataset.assert_same(consume(server, topic_name, "-p", 0, "-o", f"s@{wanted}"), written[found:])
 
 
 def test_metadata_lists_brokers_topics_and_partitions(server, topic_name):
     server.create_topic(topic_name, 7)
-    listed = json.loads(kcat(server, "-L", "-J"))
+    listed = json.loads(kcat.run(server, "-L", "-J"))
     assert [b["name"] for b in listed["brokers"]] == [server.bootstrap]
     (topic,) = [t for t in listed["topics"] if t["topic"] == topic_name]
     broker = listed["brokers"][0]["id"]
     assert [p["partition"] for p in topic["partitions"]] == list(range(7))
     assert all(p["leader"] == broker and p["replicas"] == p["isrs"] == [{"id": broker}] for p in topic["partitions"])
-    text = kcat(server, "-L", "-t", topic_name).decode()
+    text = kcat.run(server, "-L", "-t", topic_name).decode()
     assert re.search(rf'topic "{topic_name}" with 7 partitions', text)
 
 
@@ -126,7 +94,7 @@ def test_it_follows_a_partition_as_it_grows(server, topic_name):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:
         try:
             for i in range(20):
-                kcat(server, "-P", "-t", topic_name, "-p", 0, stdin=b"line %d" % i)
+                kcat.run(server, "-P", "-t", topic_name, "-p", 0, stdin=b"line %d" % i)
                 assert follower.stdout.readline() == b"%d:line %d\n" % (i, i)
         finally:
             follower.kill()

@@ -71,7 +71,11 @@ def blob(value):
 
 
 def read(path):
-    data, at, entries = path.read_bytes(), 0, []
+    return parse(path.read_bytes())
+
+
+def parse(data):
+    at, entries = 0, []
 
     def take_blob():
         nonlocal at

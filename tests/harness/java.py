@@ -15,12 +15,24 @@ TOOLS = {
     "kafka-console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
     "kafka-verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
     "kafka-producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
+    "kafka-consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "kafka-verifiable-consumer": "org.apache.kafka.tools.VerifiableConsumer",
+    "kafka-consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
+    "kafka-cluster": "org.apache.kafka.tools.ClusterTool",
+    "kafka-broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
 }
 
 
 def tool(name, *arguments, stdin=None, timeout=300):
     """Runs one of the command-line tools to its end; returns what it did."""
     return java(TOOLS[name], *arguments, stdin=stdin, timeout=timeout)
+
+
+def good(name, *arguments, stdin=None):
+    """Runs a tool that must succeed; returns its standard output."""
+    done = tool(name, *arguments, stdin=stdin)
+    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def program(name, *arguments, timeout=300):
@@ -31,9 +43,16 @@ def program(name, *arguments, timeout=300):
 
 
 def java(main, *arguments, stdin=None, timeout=300):
-    classpath = f"{compiled()}:{JAVA_LIB}/*"
-    command = ["java", *FLAGS, "-cp", classpath, main, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command(main, *arguments), input=stdin, capture_output=True, text=True, timeout=timeout)
+
+
+def start(main, *arguments, **pipes):
+    """Starts a tool or a class of tests/java/src; returns the running process."""
+    return subprocess.Popen(command(TOOLS.get(main, main), *arguments), text=True, **pipes)
+
+
+def command(main, *arguments):
+    return ["java", *FLAGS, "-cp", f"{compiled()}:{JAVA_LIB}/*", main, *map(str, arguments)]
 
 
 @cache

@@ -28,7 +28,7 @@ final class Produce {
         }
     }
 
-    private static void produce(Properties settings, String topic, List<RecordFile.Entry> entries) throws Exception {
+    static void produce(Properties settings, String topic, List<RecordFile.Entry> entries) throws Exception {
         ByteArraySerializer bytes = new ByteArraySerializer();
         List<Future<RecordMetadata>> sent = new ArrayList<>(entries.size());
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings, bytes, bytes)) {

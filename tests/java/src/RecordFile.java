@@ -52,18 +52,22 @@ final class RecordFile {
 
     static void write(Path path, Iterable<ConsumerRecord<byte[], byte[]>> records) throws IOException {
         try (DataOutputStream out = new DataOutputStream(new BufferedOutputStream(Files.newOutputStream(path)))) {
-            for (ConsumerRecord<byte[], byte[]> record : records) {
-                out.writeInt(record.partition());
-                out.writeLong(record.offset());
-                out.writeLong(record.timestamp());
-                writeBlob(out, record.key());
-                writeBlob(out, record.value());
-                Header[] headers = record.headers().toArray();
-                out.writeInt(headers.length);
-                for (Header header : headers) {
-                    writeBlob(out, header.key().getBytes(StandardCharsets.UTF_8));
-                    writeBlob(out, header.value());
-                }
+            write(out, records);
+        }
+    }
+
+    static void write(DataOutputStream out, Iterable<ConsumerRecord<byte[], byte[]>> records) throws IOException {
+        for (ConsumerRecord<byte[], byte[]> record : records) {
+            out.writeInt(record.partition());
+            out.writeLong(record.offset());
+            out.writeLong(record.timestamp());
+            writeBlob(out, record.key());
+            writeBlob(out, record.value());
+            Header[] headers = record.headers().toArray();
+            out.writeInt(headers.length);
+            for (Header header : headers) {
+                writeBlob(out, header.key().getBytes(StandardCharsets.UTF_8));
+                writeBlob(out, header.value());
             }
         }
     }
