@@ -6,10 +6,13 @@
 //! they share: decoding within an allowance, dispatch, and the context. Error codes come from [`errors`].
 
 mod api_versions;
+mod broker_config;
 mod brokers;
 mod create_topics;
 mod delete_topics;
+mod describe_cluster;
 mod describe_configs;
+mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod init_producer_id;
@@ -68,6 +71,8 @@ pub const APIS: &[Supported] = &[
     delete_topics::API,
     init_producer_id::API,
     describe_configs::API,
+    describe_cluster::API,
+    describe_topic_partitions::API,
 ];
 
 /// What the cluster allows.
@@ -205,6 +210,8 @@ impl Api {
             k if k == delete_topics::API.key => serve!(delete_topics),
             k if k == init_producer_id::API.key => serve!(init_producer_id),
             k if k == describe_configs::API.key => serve!(describe_configs),
+            k if k == describe_cluster::API.key => serve!(describe_cluster),
+            k if k == describe_topic_partitions::API.key => serve!(describe_topic_partitions),
             k if k == fetch::API.key => {
                 let (decoder, mut frame) = request;
                 let request = body(&mut call, decoder, &mut frame)?;

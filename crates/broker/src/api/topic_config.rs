@@ -15,51 +15,103 @@ pub struct Setting {
     pub default: &'static str,
     /// What may be set, in words.
     pub allowed: &'static str,
+    /// What Kafka calls a broker's setting that is the default for its topics.
+    pub(super) broker_name: &'static str,
+    pub(super) kind: Kind,
     apply: fn(&mut TopicConfig, &str) -> bool,
 }
 
 /// All settings that are honoured, by name.
 pub const SETTINGS: &[Setting] = &[
-    Setting { name: "cleanup.policy", default: "delete", allowed: "delete", apply: |_, v| v == "delete" },
-    Setting { name: "compression.type", default: "producer", allowed: "producer", apply: |_, v| v == "producer" },
+    Setting {
+        name: "cleanup.policy",
+        default: "delete",
+        allowed: "delete",
+        broker_name: "log.cleanup.policy",
+        kind: Kind::List,
+        apply: |_, v| v == "delete",
+    },
+    Setting {
+        name: "compression.type",
+        default: "producer",
+        allowed: "producer",
+        broker_name: "compression.type",
+        kind: Kind::String,
+        apply: |_, v| v == "producer",
+    },
     Setting {
         name: "max.message.bytes",
         default: "1048588",
         allowed: "0 to 8388608",
+        broker_name: "message.max.bytes",
+        kind: Kind::Int,
         apply: |config, v| store(&mut config.max_batch_bytes, v.parse().ok().filter(|bytes| *bytes <= MAX_BATCH_BYTES)),
     },
     Setting {
         name: "message.timestamp.after.max.ms",
         default: "3600000",
         allowed: "0 to 9223372036854775807",
+        broker_name: "log.message.timestamp.after.max.ms",
+        kind: Kind::Long,
         apply: |config, v| store(&mut config.timestamp_after_max_ms, v.parse().ok().filter(|ms| *ms >= 0)),
     },
     Setting {
         name: "message.timestamp.before.max.ms",
         default: "9223372036854775807",
         allowed: "0 to 9223372036854775807",
+        broker_name: "log.message.timestamp.before.max.ms",
+        kind: Kind::Long,
         apply: |config, v| store(&mut config.timestamp_before_max_ms, v.parse().ok().filter(|ms| *ms >= 0)),
     },
     Setting {
         name: "message.timestamp.type",
         default: "CreateTime",
         allowed: "CreateTime or LogAppendTime",
+        broker_name: "log.message.timestamp.type",
+        kind: Kind::String,
         apply: |config, v| store(&mut config.log_append_time, timestamp_type(v)),
     },
     Setting {
         name: "min.insync.replicas",
         default: "1",
         allowed: "1 or more",
+        broker_name: "min.insync.replicas",
+        kind: Kind::Int,
         apply: |_, v| v.parse::<u32>().is_ok_and(|n| n > 0),
     },
-    Setting { name: "retention.bytes", default: "-1", allowed: "-1 (nothing is deleted yet)", apply: |_, v| v == "-1" },
-    Setting { name: "retention.ms", default: "-1", allowed: "-1 (nothing is deleted yet)", apply: |_, v| v == "-1" },
+    Setting {
+        name: "retention.bytes",
+        default: "-1",
+        allowed: "-1 (nothing is deleted yet)",
+        broker_name: "log.retention.bytes",
+        kind: Kind::Long,
+        apply: |_, v| v == "-1",
+    },
+    Setting {
+        name: "retention.ms",
+        default: "-1",
+        allowed: "-1 (nothing is deleted yet)",
+        broker_name: "log.retention.ms",
+        kind: Kind::Long,
+        apply: |_, v| v == "-1",
+    },
 ];
+
+/// What a value is, in Kafka's numbers (KIP-569).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i8)]
+pub(super) enum Kind {
+    Boolean = 1,
+    String = 2,
+    Int = 3,
+    Long = 5,
+    List = 7,
+}
 
 /// Where a setting comes from, in Kafka's numbers (KIP-226): the topic.
 const TOPIC_CONFIG: i8 = 1;
 /// As [`TOPIC_CONFIG`]: the default.
-const DEFAULT_CONFIG: i8 = 5;
+pub(super) const DEFAULT_CONFIG: i8 = 5;
 
 /// A setting as it holds for one topic.
 pub(super) struct Described<'a> {
