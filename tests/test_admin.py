@@ -169,3 +169,83 @@ def try_to_create(admin, name):
         admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
     except KafkaException as error:
         assert error.args[0].code() == wire.TOPIC_ALREADY_EXISTS, error
+
+
+# ------------------------------------------------------------------------------------------- what there is, described
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_the_cluster_is_described(server, raw, version):
+    error, message, cluster, controller, brokers = raw.describe_cluster(version)
+    assert (error, message, list(brokers.values())) == (wire.NONE, None, [(server.address[0], server.address[1])])
+    assert controller in brokers and cluster
+
+
+@pytest.mark.parametrize("endpoint_type, expected", [(2, wire.MISMATCHED_ENDPOINT_TYPE), (9, wire.UNSUPPORTED_ENDPOINT_TYPE)])
+def test_only_brokers_are_described(raw, endpoint_type, expected):
+    error, message, *_ = raw.describe_cluster(1, endpoint_type)
+    assert error == expected and message
+
+
+def test_partitions_are_described_page_by_page(server, raw, topic_name):
+    names = sorted(f"{topic_name}-{letter}" for letter in "abc")
+    for name in names:
+        server.create_topic(name, 3)
+    ids = {name: topic.id for name, topic in raw.metadata(names).items()}
+    whole, cursor = raw.describe_topic_partitions(reversed(names))
+    assert whole == [(wire.NONE, name, ids[name], [0, 1, 2]) for name in names] and cursor is None
+
+    pages, cursor = [], None
+    while cursor is not None or not pages:
+        found, cursor = raw.describe_topic_partitions(names, limit=4, cursor=cursor)
+        pages.append([(name, partitions) for _, name, _, partitions in found])
+    a, b, c = names
+    assert pages == [[(a, [0, 1, 2]), (b, [0])], [(b, [1, 2]), (c, [0, 1])], [(c, [2])]]
+
+    _, cursor = raw.describe_topic_partitions(names, limit=3)
+    assert cursor == (b, 0), "a page that is full at the end of a topic"
+    found, cursor = raw.describe_topic_partitions(names, cursor=(c, 7))
+    assert [(name, partitions) for _, name, _, partitions in found] == [(c, [])] and cursor is None
+    found, _ = raw.describe_topic_partitions(names, limit=-1)
+    assert [partitions for *_, partitions in found] == [[0]]
+    everything, _ = raw.describe_topic_partitions()
+    described = [name for _, name, *_ in everything]
+    assert set(names) <= set(described) and described == sorted(described)
+
+
+def test_what_cannot_be_described_has_its_error(server, raw, topic_name):
+    server.create_topic(topic_name, 1)
+    found, _ = raw.describe_topic_partitions([topic_name, topic_name + "-no", "a b"])
+    errors = {name: error for error, name, *_ in found}
+    assert errors == {topic_name: wire.NONE, topic_name + "-no": wire.UNKNOWN_TOPIC_OR_PARTITION, "a b": wire.INVALID_TOPIC}
+    for cursor in ((topic_name, -1), (topic_name + "-no", 0)):
+        found, _ = raw.describe_topic_partitions([topic_name], cursor=cursor)
+        assert [error for error, *_ in found] == [wire.INVALID_REQUEST]
+
+
+def test_a_topics_settings_have_sources_types_and_synonyms(server, raw, topic_name):
+    server.create_topic(topic_name, 1, max_message_bytes=2_000_000)
+    error, settings = raw.describe_configs(2, topic_name)
+    assert error == wire.NONE
+    value, read_only, source, kind, synonyms = settings["max.message.bytes"]
+    assert (value, read_only, source, kind, synonyms[0]) == ("2000000", False, 1, 3, "max.message.bytes")
+    assert "message.max.bytes" in synonyms
+    assert settings["cleanup.policy"][3:] == (7, ["log.cleanup.policy"]) and settings["message.timestamp.type"][3] == 2
+    assert set(raw.describe_configs(2, topic_name, ["retention.ms", "no.such"])[1]) == {"retention.ms"}
+    assert raw.describe_configs(2, topic_name, [])[1].keys() == settings.keys()
+    assert raw.describe_configs(2, topic_name + "-no") == (wire.UNKNOWN_TOPIC_OR_PARTITION, {})
+    assert raw.describe_configs(2, "a b") == (wire.INVALID_TOPIC, {})
+
+
+def test_a_brokers_settings_are_what_tools_ask_for(raw):
+    _, _, _, controller, _ = raw.describe_cluster()
+    error, settings = raw.describe_configs(4, str(controller))
+    assert error == wire.NONE
+    values = {name: value for name, (value, *_) in settings.items()}
+    assert values["node.id"] == str(controller) and values["delete.topic.enable"] == "true"
+    assert values["auto.create.topics.enable"] in ("true", "false") and int(values["num.partitions"]) > 0
+    assert values["message.max.bytes"] == "1048588" and values["log.cleanup.policy"] == "delete"
+    assert settings["node.id"][1] and settings["node.id"][3] == 3, "read-only, a number"
+    assert raw.describe_configs(4, "")[0] == wire.NONE, "what is set for all brokers together: next to nothing"
+    for other in ("77", "not-a-number"):
+        assert raw.describe_configs(4, other) == (wire.INVALID_REQUEST, {})

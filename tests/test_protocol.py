@@ -1,6 +1,7 @@
 """What goes over the socket, byte by byte: versions, bad batches, lengths that lie. Each gets Kafka's error code or a
 closed connection, and the server goes on."""
 
+import itertools
 import socket
 import struct
 import uuid
@@ -8,6 +9,7 @@ import uuid
 import pytest
 from harness import dataset, wire
 from harness.limits import LARGEST_BATCH, LARGEST_SINGLE_VALUE
+from harness.server import wait_until
 from harness.wire import Record
 
 ONE = [Record(b"k", b"v", (("h", b"1"), ("h", None)), dataset.FIRST_TIMESTAMP)]
@@ -316,3 +318,161 @@ def test_a_topic_by_its_id(raw, topic):
     assert answer.error == wire.UNKNOWN_TOPIC_ID
     error, answers = wire.read_fetch_by_id(raw.request(wire.FETCH, 13, wire.fetch_body_by_id(unknown, 0, 0)))
     assert error == wire.UNKNOWN_TOPIC_ID or [a.error for a in answers] == [wire.UNKNOWN_TOPIC_ID]
+
+
+# --------------------------------------------------------------------------------------- fetch sessions (KIP-227)
+
+
+def values(answer):
+    return [record.value for batch in wire.decode_batches(answer.records) for _, record in batch.records]
+
+
+@pytest.fixture(params=["by name", "by id"])
+def session(request, raw, topic):
+    """Fetches of one topic of two partitions, in sessions, in a version with names or with ids."""
+    by_id = request.param == "by id"
+    key = raw.metadata([topic])[topic].id if by_id else topic
+
+    class Session:
+        produce = staticmethod(lambda partition, value: raw.produce(topic, partition, wire.record_batch([Record(None, value)])))
+
+        @staticmethod
+        def fetch(number, epoch, offsets=None, forgotten=None, **limits):
+            topics, gone = ({key: given} if given else {} for given in (offsets, forgotten))
+            answer = raw.fetch_session(number, epoch, topics, gone, by_id, **limits)
+            return answer._replace(partitions={partition: told for (_, partition), told in answer.partitions.items()})
+
+    return Session
+
+
+def test_a_session_is_answered_with_what_has_changed(session):
+    opened = session.fetch(0, 0, {0: 0, 1: 0})
+    assert opened.error == wire.NONE and opened.session > 0 and set(opened.partitions) == {0, 1}
+    assert session.fetch(opened.session, 1).partitions == {}
+    session.produce(1, b"a")
+    answer = session.fetch(opened.session, 2)
+    assert (answer.session, set(answer.partitions), values(answer.partitions[1])) == (opened.session, {1}, [b"a"])
+    assert set(session.fetch(opened.session, 3).partitions) == {1}, "the client did not go on: it is told again"
+    assert session.fetch(opened.session, 4, {1: 1}).partitions == {}
+    session.produce(0, b"b")
+    session.produce(1, b"c")
+    answer = session.fetch(opened.session, 5)
+    assert {p: values(told) for p, told in answer.partitions.items()} == {0: [b"b"], 1: [b"c"]}
+
+
+def test_a_forgotten_partition_is_not_told_and_comes_back_when_it_is_wanted(session):
+    number = session.fetch(0, 0, {0: 0, 1: 0}).session
+    session.produce(0, b"a")
+    session.produce(1, b"b")
+    assert set(session.fetch(number, 1, forgotten=[0]).partitions) == {1}
+    assert set(session.fetch(number, 2, {0: 0, 1: 1}).partitions) == {0}
+    answer = session.fetch(number, 3, forgotten=[0, 1])
+    assert (answer.error, answer.session, answer.partitions) == (wire.NONE, 0, {}), "an empty session is over"
+    assert session.fetch(number, 4).error == wire.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_a_new_high_watermark_is_told_without_records(session):
+    session.produce(0, b"a")
+    number = session.fetch(0, 0, {0: 0, 1: 0}).session
+    session.produce(0, b"b")
+    answer = session.fetch(number, 1, {0: 2})
+    assert [(p, told.offset, told.records) for p, told in answer.partitions.items()] == [(0, 2, b"")]
+    assert session.fetch(number, 2).partitions == {}
+
+
+def test_an_error_is_told_until_it_is_over(session):
+    number = session.fetch(0, 0, {0: 0, 1: 0}).session
+    for epoch in (1, 2):
+        answer = session.fetch(number, epoch, {0: 99}, max_wait_ms=30_000)
+        assert {p: told.error for p, told in answer.partitions.items()} == {0: wire.OFFSET_OUT_OF_RANGE}
+    assert {p: told.error for p, told in session.fetch(number, 3, {0: 0}).partitions.items()} == {0: wire.NONE}
+    assert session.fetch(number, 4).partitions == {}
+
+
+def test_wrong_epochs_and_sessions(session):
+    assert session.fetch(0, 5).error == wire.FETCH_SESSION_ID_NOT_FOUND
+    number = session.fetch(0, 0, {0: 0}).session
+    for epoch in (2, 0x7FFFFFFF, -2):
+        answer = session.fetch(number, epoch)
+        assert (answer.error, answer.session, answer.partitions) == (wire.INVALID_FETCH_SESSION_EPOCH, 0, {})
+    assert session.fetch(number ^ 1, 1).error == wire.FETCH_SESSION_ID_NOT_FOUND
+    assert session.fetch(number, 1).error == wire.NONE, "what was refused has not changed it"
+    assert session.fetch(number, 1).error == wire.INVALID_FETCH_SESSION_EPOCH, "each epoch counts once"
+    once = session.fetch(number, -1, {0: 0})
+    assert (once.error, once.session, set(once.partitions)) == (wire.NONE, 0, {0})
+    assert session.fetch(number, 2).error == wire.FETCH_SESSION_ID_NOT_FOUND, "a full fetch closes the session that it names"
+    first = session.fetch(0, 0, {0: 0}).session
+    assert session.fetch(first, 0, {0: 0}).session not in (0, first)
+    assert session.fetch(first, 1).error == wire.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_a_session_keeps_to_names_or_ids(raw, topic):
+    topic_id = raw.metadata([topic])[topic].id
+    by_name = raw.fetch_session(0, 0, {topic: {0: 0}}).session
+    by_id = raw.fetch_session(0, 0, {topic_id: {0: 0}}, by_id=True).session
+    assert raw.fetch_session(by_name, 1, by_id=True).error == wire.FETCH_SESSION_TOPIC_ID_ERROR
+    assert raw.fetch_session(by_id, 1).error == wire.FETCH_SESSION_TOPIC_ID_ERROR
+    assert raw.fetch_session(by_name, 1).error == raw.fetch_session(by_id, 1, by_id=True).error == wire.NONE
+
+
+def test_what_gave_records_waits_for_its_turn(session):
+    for value in (b"a", b"b", b"c"):
+        session.produce(0, value * 1000)
+        session.produce(1, value * 1000)
+    number, order = session.fetch(0, 0, {0: 0, 1: 0}, max_bytes=1).session, []
+    for epoch in range(1, 5):
+        told = session.fetch(number, epoch, max_bytes=1).partitions
+        order += [partition for partition, answer in told.items() if answer.records]
+    assert order in ([0, 1, 0, 1], [1, 0, 1, 0])
+
+
+def test_a_session_sleeps_until_something_changes(server, raw, topic):
+    number = raw.fetch_session(0, 0, {topic: {0: 0, 1: 0}}).session
+    waiting = raw.send(wire.FETCH, 7, wire.session_body(number, 1, {}, {}, False, (30_000, 1, 1 << 20, 1 << 20)))
+    with server.connect() as writer:
+        writer.produce(topic, 1, wire.record_batch(ONE))
+    answered, reader = raw.receive()
+    assert answered == waiting and set(wire.read_session(reader, False).partitions) == {(topic, 1)}
+
+
+def test_a_thousand_unchanged_partitions_answer_in_under_100_bytes(server, raw, topic_name):
+    server.create_topic(topic_name, 1000)
+    topic_id = raw.metadata([topic_name])[topic_name].id
+    opened = raw.fetch_session(0, 0, {topic_id: dict.fromkeys(range(1000), 0)}, by_id=True)
+    assert len(opened.partitions) == 1000
+    answer = raw.fetch_session(opened.session, 1, by_id=True, max_wait_ms=100)
+    assert answer.partitions == {} and answer.size < 100
+    raw.produce(topic_name, 567, wire.record_batch(ONE))
+    answer = raw.fetch_session(opened.session, 2, by_id=True, max_wait_ms=30_000)
+    assert set(answer.partitions) == {(topic_id, 567)} and answer.size < 250
+
+
+def test_a_session_by_name_goes_on_with_the_next_topic_of_the_name(server, raw, topic):
+    raw.produce(topic, 0, wire.record_batch(ONE))
+    number = raw.fetch_session(0, 0, {topic: {0: 1}}).session
+    assert raw.delete_topics([topic])[topic] == wire.NONE
+    epoch = itertools.count(1)
+
+    def told():
+        return raw.fetch_session(number, next(epoch), {topic: {0: 0}}).partitions[topic, 0]
+
+    wait_until(lambda: told().error == wire.UNKNOWN_TOPIC_OR_PARTITION, "the deletion is told")
+    server.create_topic(topic, 2)
+    wait_until(lambda: (answer := told()).error == wire.NONE and answer.offset == 0 or answer.records, "the new topic is read")
+
+
+@pytest.mark.ours("Kafka bounds sessions alone, not their memory")
+def test_ten_thousand_sessions_stay_within_their_memory(server, raw, topic_name):
+    server.create_topic(topic_name, 2000)
+    topic_id = raw.metadata([topic_name])[topic_name].id
+    wanted = {topic_id: dict.fromkeys(range(2000), 0)}
+    before, given = server.resident_bytes(), 0
+    for _ in range(200):
+        given += raw.fetch_session(0, 0, wanted, by_id=True).session != 0
+    assert given <= 70, "2,000 partitions count for a megabyte, of 64"
+    for _ in range(10_000):
+        given += raw.fetch_session(0, 0, {topic_id: {0: 0}}, by_id=True).session != 0
+    assert given <= 1000
+    assert server.resident_bytes() - before < 150 << 20
+    answer = raw.fetch_session(0, 0, {topic_id: {0: 0}}, by_id=True)
+    assert (answer.error, answer.session, len(answer.partitions)) == (wire.NONE, 0, 1), "without a session it is answered as well"

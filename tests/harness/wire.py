@@ -17,15 +17,20 @@ from crc32c import crc32c
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID = 18, 19, 20, 22
+CREATE_PARTITIONS, DESCRIBE_CONFIGS, DESCRIBE_CLUSTER, DESCRIBE_TOPIC_PARTITIONS = 37, 32, 60, 75
 
 # The first version of each API with the compact ("flexible") encoding and its longer header.
 FLEXIBLE_FROM = {PRODUCE: 9, FETCH: 12, LIST_OFFSETS: 6, METADATA: 9, API_VERSIONS: 3, CREATE_TOPICS: 5, DELETE_TOPICS: 4, INIT_PRODUCER_ID: 2}
+FLEXIBLE_FROM |= {CREATE_PARTITIONS: 2, DESCRIBE_CONFIGS: 4, DESCRIBE_CLUSTER: 0, DESCRIBE_TOPIC_PARTITIONS: 0}
 
 NONE, CORRUPT_MESSAGE, UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE = 0, 2, 3, 10
 OFFSET_OUT_OF_RANGE, INVALID_TOPIC, INVALID_REQUIRED_ACKS, UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS = 1, 17, 21, 35, 36
 INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, INVALID_REQUEST = 37, 38, 40, 42
 INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH = 32, 45, 46, 47
 UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD, UNKNOWN_TOPIC_ID = 76, 87, 100
+INVALID_REPLICA_ASSIGNMENT, TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 39, 53
+FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR = 70, 71, 106
+MISMATCHED_ENDPOINT_TYPE, UNSUPPORTED_ENDPOINT_TYPE = 114, 115
 
 # A client asks again after these: no leader yet, not leader, timed out, coordinator loading, not available, moved.
 RETRIABLE = {5, 6, 7, 14, 15, 16}
@@ -403,6 +408,62 @@ def read_fetch_by_id(reader):
     return error, answers
 
 
+class SessionAnswer(NamedTuple):
+    error: int
+    session: int
+    partitions: dict  # (topic, partition) → PartitionAnswer
+    size: int  # the whole answer, in bytes
+
+
+def session_body(session, epoch, topics, forgotten, by_id, limits):
+    """Fetch 7, or 13 by id: `topics` maps a topic to {partition: offset}, `forgotten` to a list of partitions."""
+    max_wait_ms, min_bytes, max_bytes, partition_max_bytes = limits
+    body = i32(-1) + i32(max_wait_ms) + i32(min_bytes) + i32(max_bytes) + i8(0) + i32(session) + i32(epoch)
+
+    def wanted(partition, offset):
+        if by_id:
+            return i32(partition) + i32(-1) + i64(offset) + i32(-1) + i64(-1) + i32(partition_max_bytes) + NO_TAGS
+        return i32(partition) + i64(offset) + i64(-1) + i32(partition_max_bytes)
+
+    if by_id:
+        wanted_topics = [t.bytes + compact_array([wanted(*p) for p in ps.items()]) + NO_TAGS for t, ps in topics.items()]
+        gone = [t.bytes + compact_array([i32(p) for p in ps]) + NO_TAGS for t, ps in forgotten.items()]
+        return body + compact_array(wanted_topics) + compact_array(gone) + compact_string("") + NO_TAGS
+    wanted_topics = [string(t) + array([wanted(*p) for p in ps.items()]) for t, ps in topics.items()]
+    return body + array(wanted_topics) + array([string(t) + array([i32(p) for p in ps]) for t, ps in forgotten.items()])
+
+
+def read_session(reader, by_id):
+    answers = {}
+    array_of = reader.compact_array if by_id else reader.array
+
+    def end():
+        if by_id:
+            reader.tags()
+
+    def topic():
+        name = reader.uuid() if by_id else reader.string()
+
+        def partition():
+            index, error, high_watermark = reader.i32(), reader.i16(), reader.i64()
+            reader.i64(), reader.i64()
+            array_of(lambda: (reader.i64(), reader.i64(), end()))
+            if by_id:
+                reader.i32()
+            records = reader.compact_blob() if by_id else reader.blob()
+            assert (name, index) not in answers, "one answer for each partition"
+            answers[name, index] = PartitionAnswer(index, error, high_watermark, records or b"")
+            end()
+
+        array_of(partition)
+        end()
+
+    reader.i32()
+    error, session = reader.i16(), reader.i32()
+    array_of(topic)
+    return SessionAnswer(error, session, answers, len(reader.data) + 4)
+
+
 class TopicMetadata(NamedTuple):
     error: int
     name: str
@@ -539,6 +600,97 @@ class Connection:
 
     def fetch(self, topic, partitions, **limits):
         return read_fetch(self.request(FETCH, 4, fetch_body(topic, partitions, **limits)))
+
+    def fetch_session(self, session, epoch, topics=None, forgotten=None, by_id=False, **limits):
+        """A fetch within a session (KIP-227); see `session_body`."""
+        given = {"max_wait_ms": 0, "min_bytes": 1, "max_bytes": 50 << 20, "partition_max_bytes": 10 << 20} | limits
+        body = session_body(session, epoch, topics or {}, forgotten or {}, by_id, given.values())
+        return read_session(self.request(FETCH, 13 if by_id else 7, body), by_id)
+
+    def create_partitions(self, topics, validate_only=False, version=3):
+        """CreatePartitions 1 or 3 of [(name, total, assignments or None)]; returns [(name, error, message)]."""
+        flexible = version >= 2
+        many, text, end = (compact_array, compact_string, NO_TAGS) if flexible else (array, string, b"")
+
+        def assigned(assignments):
+            if assignments is None:
+                return uvarint(0) if flexible else i32(-1)
+            return many([many([i32(b) for b in brokers]) + end for brokers in assignments])
+
+        entries = [text(name) + i32(total) + assigned(assignments) + end for name, total, assignments in topics]
+        reader = self.request(CREATE_PARTITIONS, version, many(entries) + i32(30_000) + i8(validate_only) + end)
+        reader.i32()
+        read_text, read_many = (reader.compact_string, reader.compact_array) if flexible else (reader.string, reader.array)
+        return read_many(lambda: (read_text(), reader.i16(), read_text(), flexible and reader.tags())[:3])
+
+    def describe_cluster(self, version=2, endpoint_type=1):
+        """(error, message, cluster id, controller, {broker: (host, port)}) of DescribeCluster."""
+        body = i8(0) + (i8(endpoint_type) if version >= 1 else b"") + (i8(0) if version >= 2 else b"") + NO_TAGS
+        reader = self.request(DESCRIBE_CLUSTER, version, body)
+
+        def broker():
+            number, host, port = reader.i32(), reader.compact_string(), reader.i32()
+            reader.compact_string()
+            if version >= 2:
+                assert reader.i8() == 0, "not fenced"
+            reader.tags()
+            return number, (host, port)
+
+        reader.i32()
+        error, message = reader.i16(), reader.compact_string()
+        if version >= 1:
+            reader.i8()
+        return error, message, reader.compact_string(), reader.i32(), dict(reader.compact_array(broker))
+
+    def describe_topic_partitions(self, topics=(), limit=2000, cursor=None):
+        """([(error, name, id, [partition])], next cursor or None) of DescribeTopicPartitions 0."""
+        at = i8(-1) if cursor is None else i8(1) + compact_string(cursor[0]) + i32(cursor[1]) + NO_TAGS
+        names = compact_array([compact_string(name) + NO_TAGS for name in topics])
+        reader = self.request(DESCRIBE_TOPIC_PARTITIONS, 0, names + i32(limit) + at + NO_TAGS)
+
+        def partition():
+            error, index, leader, epoch = reader.i16(), reader.i32(), reader.i32(), reader.i32()
+            replicas, in_sync = reader.compact_array(reader.i32), reader.compact_array(reader.i32)
+            _, _, offline = (reader.compact_array(reader.i32) for _ in range(3))
+            reader.tags()
+            assert (error, epoch, replicas, in_sync, offline) == (NONE, 0, [leader], [leader], [])
+            return index
+
+        def topic():
+            error, name, topic_id = reader.i16(), reader.compact_string(), reader.uuid()
+            reader.i8()
+            partitions = reader.compact_array(partition)
+            reader.i32()
+            reader.tags()
+            return error, name, topic_id, partitions
+
+        reader.i32()
+        found = reader.compact_array(topic)
+        return found, (reader.compact_string(), reader.i32()) if reader.i8() == 1 else None
+
+    def describe_configs(self, kind, name, keys=None):
+        """(error, {setting: (value, read only, source, type, [synonym])}) of DescribeConfigs 4; kind 2: topic, 4: broker."""
+        wanted = uvarint(0) if keys is None else compact_array([compact_string(key) for key in keys])
+        body = compact_array([i8(kind) + compact_string(name) + wanted + NO_TAGS]) + i8(1) + i8(1) + NO_TAGS
+        reader = self.request(DESCRIBE_CONFIGS, 4, body)
+
+        def synonym():
+            name = reader.compact_string()
+            reader.compact_string(), reader.i8(), reader.tags()
+            return name
+
+        def setting():
+            name, value, read_only, source = reader.compact_string(), reader.compact_string(), reader.i8(), reader.i8()
+            reader.i8()
+            synonyms, kind = reader.compact_array(synonym), reader.i8()
+            reader.compact_string(), reader.tags()
+            return name, (value, bool(read_only), source, kind, synonyms)
+
+        reader.i32()
+        ((error, settings),) = reader.compact_array(
+            lambda: (reader.i16(), (reader.compact_string(), reader.i8(), reader.compact_string(), dict(reader.compact_array(setting)), reader.tags())[3])
+        )
+        return error, settings
 
     def list_offset(self, topic, partition, timestamp):
         """(error, timestamp, offset) from ListOffsets 1."""
