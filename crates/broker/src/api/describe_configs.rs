@@ -15,7 +15,7 @@ use kafscale_wire::describe_configs::{
 use kafscale_wire::{ErrorCode, Text};
 
 use super::topic_config::{self, DEFAULT_CONFIG};
-use super::{Call, Context, Supported, broker_config};
+use super::{Call, Context, Supported, broker_config, errors};
 
 pub(super) const API: Supported = Supported { key: 32, name: "DescribeConfigs", advertised: 1..=4, served: 1..=4 };
 
@@ -55,10 +55,12 @@ async fn describe_topic(
     wanted: Wanted,
 ) -> Result<Configs, Refused> {
     let name = &asked.resource_name;
-    let unknown = |error| (error, format!("there is no topic '{name}'"));
-    let id = context.topic_by_name(name).await.map_err(unknown)?;
+    let unknown = || (errors::no_topic(name), format!("there is no topic '{name}'"));
+    let failed = |error| (error, format!("topic '{name}' cannot be looked up now"));
+    let found = context.topic_by_name(name).await;
+    let id = found.map_err(|e| if e == ErrorCode::UnknownTopicOrPartition { unknown() } else { failed(e) })?;
     let state = context.replica.state();
-    let topic = state.topic(id).ok_or_else(|| unknown(ErrorCode::UnknownTopicOrPartition))?;
+    let topic = state.topic(id).ok_or_else(unknown)?;
     let described = topic_config::describe(topic.configs()).filter(|described| is_asked(asked, described.setting.name));
     let result = described.map(|described| {
         let setting = described.setting;

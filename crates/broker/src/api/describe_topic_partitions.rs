@@ -94,7 +94,7 @@ fn fill<'a>(page: &mut Page, start: &Start<'_>, topics: impl Iterator<Item = (&'
             return page.continue_at(name, 0);
         }
         let Some(topic) = topic else {
-            page.response.topics.push(failed(name, ErrorCode::UnknownTopicOrPartition));
+            page.response.topics.push(failed(name, errors::no_topic(name)));
             continue;
         };
         let first = if name == start.topic { start.partition } else { 0 };

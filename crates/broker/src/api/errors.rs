@@ -9,6 +9,7 @@ use kafscale_log::read::FetchError;
 use kafscale_log::write::{Dropped, Invalid};
 use kafscale_log::{CommitError, Stopped};
 use kafscale_metadata::Refusal;
+use kafscale_metadata::fold::is_topic_name;
 use kafscale_wire::ErrorCode;
 
 /// The verdict of the fold.
@@ -24,6 +25,11 @@ pub(super) fn refusal(refusal: Refusal) -> ErrorCode {
         Refusal::DuplicateSequence => ErrorCode::DuplicateSequenceNumber,
         Refusal::NotAllowed => ErrorCode::InvalidRequest,
     }
+}
+
+/// A topic that does not exist, by its name: those that cannot exist are told apart, as Kafka does.
+pub(super) fn no_topic(name: &str) -> ErrorCode {
+    if is_topic_name(name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException }
 }
 
 /// A command other than a produce has no outcome. These may be repeated: what was done already says so.

@@ -13,6 +13,8 @@ mod sequence;
 mod session;
 mod topic;
 
+pub use topic::is_topic_name;
+
 use crate::command::{Command, Entry, ObjectId, ObjectKind, Outcome, Refusal, TopicId, TopicPartition};
 use crate::limits::{FEATURE_LEVEL, RESERVATIONS};
 use crate::state::{Session, SnapshotRef, State};

@@ -10,7 +10,7 @@ use crate::limits::{
 use crate::state::{Pairs, Producers, State, Topic};
 
 pub(super) fn create(state: &mut State, create: &CreateTopic) -> Result<(), Refusal> {
-    if !is_valid_name(&create.name) {
+    if !is_topic_name(&create.name) {
         return Err(Refusal::InvalidTopicName);
     }
     if create.partitions == 0 || create.partitions > PARTITIONS_PER_TOPIC {
@@ -60,7 +60,7 @@ fn strict_pairs(topic: &Topic, producers: &Producers) -> Pairs {
 }
 
 /// Kafka's rules (`org.apache.kafka.common.internals.Topic`). Names that differ only in `.` and `_` are allowed.
-fn is_valid_name(name: &str) -> bool {
+pub fn is_topic_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     !name.is_empty() && name != "." && name != ".." && name.len() <= TOPIC_NAME_BYTES && name.bytes().all(allowed)
 }
