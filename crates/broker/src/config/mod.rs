@@ -144,12 +144,32 @@ pub enum ConfigError {
     },
 }
 
+/// The stored formats that this release writes and, with all older ones, reads: what an upgrade must not go back from.
+#[must_use]
+pub fn formats() -> String {
+    let (feature_level, objects) = (kafscale_metadata::limits::FEATURE_LEVEL, kafscale_log::segment::FORMAT_VERSION);
+    format!("feature level {feature_level}, data directory {FORMAT}, objects {objects}; older ones are read")
+}
+
 /// The `KAFSCALE_*` variables of this process.
 pub fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(names::PREFIX))
         .collect()
+}
+
+/// Where to reach the HTTP listener of a broker with these settings, from the same machine: every address is the
+/// loopback one. The other settings are not looked at.
+///
+/// # Errors
+/// If the address is not valid.
+pub fn http_address(flags: &[(String, String)], variables: &[(String, String)]) -> Result<HostPort, ConfigError> {
+    let mut address = http(&Given { flags, variables })?;
+    if address.is_wildcard() {
+        address.host = if address.host.contains(':') { "::1".to_owned() } else { "127.0.0.1".to_owned() };
+    }
+    Ok(address)
 }
 
 impl Settings {
@@ -208,8 +228,11 @@ fn milliseconds(text: &str) -> Option<Option<Duration>> {
 }
 
 fn addresses(given: &Given<'_>) -> Result<Addresses, ConfigError> {
-    let http = given.get("http", HostPort::parse, |default| HostPort::parse(default).expect(TABLE_IS_RIGHT))?;
-    Ok(Addresses { kafka: listeners::parse(given)?, http })
+    Ok(Addresses { kafka: listeners::parse(given)?, http: http(given)? })
+}
+
+fn http(given: &Given<'_>) -> Result<HostPort, ConfigError> {
+    given.get("http", HostPort::parse, |default| HostPort::parse(default).expect(TABLE_IS_RIGHT))
 }
 
 /// A quarter of the machine for the budget and an eighth for the cache, within bounds: beside the broker, the page

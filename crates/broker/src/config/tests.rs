@@ -183,3 +183,12 @@ fn log_levels_of_single_modules() {
         assert_eq!(LogFilter::parse(wrong), None, "{wrong:?}");
     }
 }
+
+#[test]
+fn a_probe_finds_the_http_listener_from_the_same_machine() {
+    let found = |value: &str| http_address(&[], &pairs(&[("KAFSCALE_METRICS_ADDR", value)])).unwrap().to_string();
+    assert_eq!(found(""), "127.0.0.1:9093");
+    assert_eq!(found(":80"), "127.0.0.1:80");
+    assert_eq!(found("[::]:80"), "[::1]:80");
+    assert_eq!(found("h.example:80"), "h.example:80");
+}
