@@ -45,6 +45,7 @@ fn found(way: &mut Way, entry: &Entry, applied: &Applied) {
     for (command, outcome) in entry.commands.iter().zip(&applied.outcomes) {
         match outcome {
             Decided::Bundle(runs) => runs.iter().flatten().for_each(|verdict| way.found(verdict)),
+            Decided::Offsets(verdicts) => verdicts.iter().for_each(|verdict| way.found(verdict)),
             Decided::Done | Decided::Refused(_) | Decided::ProducerIds { .. } => {
                 way.found(&(std::mem::discriminant(command), outcome));
             }

@@ -2,8 +2,12 @@
 //! `encode`. Everything the fold needs is in here: time, ids and randomness were put in by the broker that
 //! appended the entry.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::fmt;
+
+pub use groups::{CommitOffsets, CompleteJoin, CompleteSync, GroupMember, MemberId, OffsetCommit, Part, ReplaceMember};
 
 /// A session's nonce: one life of one broker process. Part of the names of all objects it writes.
 pub type Nonce = u64;
@@ -109,6 +113,42 @@ pub enum Command {
         /// The state after this ordinal is in it.
         ordinal: u64,
     },
+    /// Raises the number of partitions of a topic.
+    AddPartitions {
+        /// Which one.
+        topic: TopicId,
+        /// How many it has then.
+        count: u32,
+    },
+    /// A join is complete: a new generation of a group.
+    CompleteJoin(CompleteJoin),
+    /// The leader's assignment of a group's generation.
+    CompleteSync(CompleteSync),
+    /// A static member came back under a new id (KIP-345): same instance, same place, same assignment.
+    ReplaceMember(ReplaceMember),
+    /// Stores the offsets of a group that one request commits.
+    CommitOffsets(CommitOffsets),
+    /// Forgets offsets of a group, because a client said so.
+    DeleteOffsets {
+        /// Which group.
+        group: String,
+        /// Which offsets.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Forgets offsets that were not committed for the retention time, and the group if nothing of it is left.
+    ExpireOffsets {
+        /// Which group.
+        group: String,
+        /// Its generation as the proposer saw it; in another the command does nothing.
+        generation: i32,
+        /// Each partition with the commit time that the proposer saw; a later commit keeps the offset.
+        offsets: Vec<(TopicPartition, i64)>,
+    },
+    /// Deletes a group without members, and its offsets.
+    DeleteGroup {
+        /// Which group.
+        group: String,
+    },
 }
 
 /// See [`Command::OpenSession`].
@@ -208,6 +248,8 @@ pub enum Outcome {
         /// The first id.
         first: i64,
     },
+    /// The verdicts of [`Command::CommitOffsets`]: for each offset why it was not stored, if it was not.
+    Offsets(Vec<Option<Refusal>>),
 }
 
 /// What the fold decided about one batch.
@@ -263,4 +305,19 @@ pub enum Refusal {
     /// malformed command.
     #[error("not allowed")]
     NotAllowed,
+    /// No such group.
+    #[error("unknown group")]
+    UnknownGroup,
+    /// The group has no such member.
+    #[error("unknown member")]
+    UnknownMember,
+    /// The group is in another generation.
+    #[error("illegal generation")]
+    IllegalGeneration,
+    /// The generation has no assignment yet.
+    #[error("rebalance in progress")]
+    RebalanceInProgress,
+    /// The group has members.
+    #[error("the group is not empty")]
+    GroupNotEmpty,
 }

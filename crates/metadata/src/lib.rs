@@ -18,12 +18,18 @@ pub mod limits;
 pub mod reference;
 pub mod snapshot;
 pub mod state;
+mod subscription;
 
 pub use command::{
-    BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, Nonce, ObjectId, ObjectKind, OpenSession, Outcome,
-    ProducerBatch, Refusal, Reservation, Run, TopicId, TopicPartition, Verdict,
+    BatchMeta, Command, CommitBundle, CommitOffsets, CompleteJoin, CompleteSync, CreateTopic, Entry, GroupMember,
+    Listener, MemberId, Nonce, ObjectId, ObjectKind, OffsetCommit, OpenSession, Outcome, Part, ProducerBatch, Refusal,
+    ReplaceMember, Reservation, Run, TopicId, TopicPartition, Verdict,
 };
 pub use encode::DecodeError;
 pub use fold::{Applied, Stop, apply};
 pub use snapshot::SnapshotError;
-pub use state::{Extent, ExtentKind, Extents, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic};
+pub use state::{
+    CommittedOffset, Expired, ExpiredOffsets, Extent, ExtentKind, Extents, Group, GroupStage, Member, Partition,
+    Producer, ProducerState, Session, SnapshotRef, State, Topic,
+};
+pub use subscription::subscribed_topics;

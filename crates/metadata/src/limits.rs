@@ -2,7 +2,7 @@
 //! a change of one needs a new feature level.
 
 /// The feature level that this release understands. An entry above it stops the fold.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// Topics in the cluster.
 pub const TOPICS: usize = 100_000;
@@ -44,6 +44,29 @@ pub const REMEMBERED_PAIRS: usize = 1_000_000;
 /// Batches that are remembered of each producer on each partition (KIP-98): clients have at most five in flight.
 pub const BATCHES_PER_PRODUCER: usize = 5;
 
+/// Consumer groups in the cluster.
+pub const GROUPS: usize = 100_000;
+/// Bytes of a group's id.
+pub const GROUP_ID_BYTES: usize = 1024;
+/// Members of one group.
+pub const MEMBERS_PER_GROUP: usize = 10_000;
+/// Bytes of one group's members: their ids, names, subscriptions and assignments, as they are weighed in the state.
+pub const GROUP_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of all groups with their offsets, as they are weighed in the state.
+pub const GROUPS_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes of what a client may add to an offset (Kafka's `offset.metadata.max.bytes`).
+pub const OFFSET_METADATA_BYTES: usize = 4096;
+/// What a group weighs beside its members, its id and its offsets; bytes.
+pub const GROUP_WEIGHT: u64 = 512;
+/// What a member weighs beside its texts, its subscription and its assignment; bytes.
+pub const MEMBER_WEIGHT: u64 = 256;
+/// What a committed offset weighs beside its metadata; bytes.
+pub const OFFSET_WEIGHT: u64 = 128;
+/// Bytes that the commands of one call of [`crate::State::expired_offsets`] take at most, about: they fit an entry.
+pub const EXPIRED_BYTES: usize = 128 * 1024;
+/// Offsets that one call of [`crate::State::expired_offsets`] looks at: the state is locked meanwhile.
+pub const EXPIRED_LOOKS: usize = 65_536;
+
 /// The largest sequence number; the next one is 0.
 pub const MAX_SEQUENCE: i32 = i32::MAX;
 
@@ -52,3 +75,4 @@ const _: () = assert!(TOPICS as u64 <= PARTITIONS);
 const _: () = assert!(FOREIGN_PRODUCERS < LIVING_PRODUCERS);
 const _: () = assert!(PRODUCER_IDS_PER_COMMAND as usize <= LIVING_PRODUCERS - FOREIGN_PRODUCERS);
 const _: () = assert!(IDLE_BATCH * 20 < 256 * 1024, "two varints an id must fit an entry");
+const _: () = assert!(GROUP_BYTES < GROUPS_BYTES);

@@ -12,6 +12,8 @@ use crate::fold::{Applied, Stop};
 use crate::limits;
 
 mod check;
+mod check_groups;
+mod groups;
 
 /// A batch that was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct Reference {
     /// What deleted topics left, in the order of deletion.
     deleted: Vec<(String, Vec<(u32, i64)>)>,
     published: Vec<u64>,
+    groups: Vec<groups::RefGroup>,
+    parts: Vec<groups::RefParts>,
 }
 
 impl Reference {
@@ -181,6 +185,7 @@ impl Reference {
         }
         if let Some(older) = older {
             self.sessions[older].live = false;
+            self.session_ended(self.sessions[older].nonce);
         }
         self.sessions[me].live = true;
         self.sessions[me].broker_id = open.broker_id;
@@ -195,6 +200,7 @@ impl Reference {
                 let found = self.sessions.iter_mut().find(|s| s.nonce == *nonce);
                 let known = found.is_some();
                 found.into_iter().for_each(|s| s.live = false);
+                self.session_ended(*nonce);
                 done(known, Refusal::NotAllowed)
             }
             Command::CreateTopic(create) => self.create(create),
@@ -215,6 +221,14 @@ impl Reference {
                 self.published.extend(ok.then_some(*ordinal));
                 done(ok, Refusal::NotAllowed)
             }
+            Command::AddPartitions { topic, count } => self.add_partitions(*topic, *count),
+            Command::CompleteJoin(join) => self.join(entry, join),
+            Command::CompleteSync(sync) => self.sync(entry, sync),
+            Command::ReplaceMember(replace) => self.replace(replace),
+            Command::CommitOffsets(commit) => self.commit_offsets(entry, commit),
+            Command::DeleteOffsets { group, partitions } => self.delete_offsets(group, partitions),
+            Command::ExpireOffsets { group, generation, offsets } => self.expire_offsets(group, *generation, offsets),
+            Command::DeleteGroup { group } => self.delete_group(group),
         }
     }
 
@@ -283,7 +297,24 @@ impl Reference {
         {
             self.deleted.remove(0);
         }
+        self.topic_deleted(id);
         true
+    }
+
+    fn add_partitions(&mut self, id: TopicId, count: u32) -> Outcome {
+        let all: u64 = self.topics.iter().map(|t| t.partitions.len() as u64).sum();
+        let Some(topic) = self.topics.iter_mut().find(|t| t.id == id) else {
+            return Outcome::Refused(Refusal::UnknownTopicOrPartition);
+        };
+        let now = topic.partitions.len() as u64;
+        if u64::from(count) <= now || count > limits::PARTITIONS_PER_TOPIC {
+            return Outcome::Refused(Refusal::InvalidPartitions);
+        }
+        if all - now + u64::from(count) > limits::PARTITIONS {
+            return Outcome::Refused(Refusal::LimitReached);
+        }
+        topic.partitions.resize(count as usize, Vec::new());
+        Outcome::Done
     }
 
     fn allocate(&mut self, count: u32, time_ms: i64) -> Outcome {

@@ -1,10 +1,11 @@
 //! What every broker knows at one position of the journal, and how it is read.
 //!
-//! Only `fold` changes a state, and only by applying the next entry. A clone is cheap: topics, partitions and pages of
-//! producers are behind `Arc` and copied on write, so a snapshot is a clone that is serialised elsewhere. Nothing here
-//! depends on a hash map's order, and nothing reads a clock.
+//! Only `fold` changes a state, and only by applying the next entry. A clone is cheap: topics, partitions, groups
+//! and pages of producers are behind `Arc` and copied on write, so a snapshot is a clone that is serialised elsewhere.
+//! Nothing here depends on a hash map's order, and nothing reads a clock.
 
 mod extents;
+mod groups;
 mod partition;
 mod producers;
 pub(crate) mod remembered;
@@ -14,10 +15,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use extents::{Extent, ExtentKind, Extents};
+pub use groups::{CommittedOffset, Expired, ExpiredOffsets, Group, GroupStage, Member};
 pub use partition::{Partition, ProducerState};
 pub use producers::Producer;
 pub use sessions::Session;
 
+pub(crate) use groups::{Gathered, Groups, Membership, Unfinished};
 pub(crate) use partition::KeptBatch;
 pub(crate) use producers::Producers;
 pub(crate) use remembered::{Pairs, Remembered};
@@ -103,6 +106,7 @@ pub struct State {
     pub(crate) remembered: Remembered,
     /// The newest published snapshot and the one before it.
     pub(crate) snapshots: [Option<SnapshotRef>; 2],
+    pub(crate) groups: Groups,
 }
 
 impl State {
@@ -200,6 +204,29 @@ impl State {
     pub fn idle_producers(&self, before_ms: i64) -> Vec<(i64, i64)> {
         let idle = self.producers.iter().filter(|p| p.last_activity < before_ms);
         idle.map(|p| (p.id, p.last_activity)).take(IDLE_BATCH).collect()
+    }
+
+    /// A consumer group.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    /// All groups, by id.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&str, &Group)> {
+        self.groups.iter()
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.groups.iter().len()
+    }
+
+    /// What all groups weigh, with their offsets; bytes.
+    #[must_use]
+    pub fn groups_bytes(&self) -> u64 {
+        self.groups.bytes()
     }
 
     /// The newest published snapshot.

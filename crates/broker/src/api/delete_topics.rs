@@ -44,6 +44,6 @@ async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<DeleteTop
     match outcome {
         Outcome::Done => Ok(DeleteTopicState { name, topic_id: Uuid(topic.0) }),
         Outcome::Refused(refusal) => Err(errors::refusal(refusal)),
-        Outcome::Bundle(_) | Outcome::ProducerIds { .. } => Err(ErrorCode::UnknownServerError),
+        Outcome::Bundle(_) | Outcome::ProducerIds { .. } | Outcome::Offsets(_) => Err(ErrorCode::UnknownServerError),
     }
 }

@@ -24,6 +24,11 @@ pub(super) fn refusal(refusal: Refusal) -> ErrorCode {
         Refusal::FencedEpoch => ErrorCode::InvalidProducerEpoch,
         Refusal::DuplicateSequence => ErrorCode::DuplicateSequenceNumber,
         Refusal::NotAllowed => ErrorCode::InvalidRequest,
+        Refusal::UnknownGroup => ErrorCode::GroupIdNotFound,
+        Refusal::UnknownMember => ErrorCode::UnknownMemberId,
+        Refusal::IllegalGeneration => ErrorCode::IllegalGeneration,
+        Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        Refusal::GroupNotEmpty => ErrorCode::NonEmptyGroup,
     }
 }
 

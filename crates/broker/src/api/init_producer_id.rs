@@ -29,6 +29,6 @@ async fn allocate(context: &Context) -> Result<i64, ErrorCode> {
         Outcome::ProducerIds { first } => Ok(first),
         Outcome::Refused(Refusal::LimitReached) => Err(ErrorCode::CoordinatorLoadInProgress),
         Outcome::Refused(refusal) => Err(errors::refusal(refusal)),
-        Outcome::Done | Outcome::Bundle(_) => Err(ErrorCode::UnknownServerError),
+        Outcome::Done | Outcome::Bundle(_) | Outcome::Offsets(_) => Err(ErrorCode::UnknownServerError),
     }
 }

@@ -306,7 +306,9 @@ impl Context {
         match self.replica.propose(Command::CreateTopic(topic)).await.map_err(errors::commit)? {
             Outcome::Done => Ok(()),
             Outcome::Refused(refusal) => Err(errors::refusal(refusal)),
-            Outcome::Bundle(_) | Outcome::ProducerIds { .. } => Err(ErrorCode::UnknownServerError),
+            Outcome::Bundle(_) | Outcome::ProducerIds { .. } | Outcome::Offsets(_) => {
+                Err(ErrorCode::UnknownServerError)
+            }
         }
     }
 

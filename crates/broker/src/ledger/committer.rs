@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafscale_journal::{AppendError, Pointer, Position};
 use kafscale_metadata::limits::FEATURE_LEVEL;
-use kafscale_metadata::{Command, Entry, Reservation};
+use kafscale_metadata::{Command, Entry, GroupMember, Reservation};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, warn};
@@ -213,10 +213,29 @@ fn estimate(command: &Command) -> usize {
                 + topic.configs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
         }
         Command::ExpireProducers { idle } => idle.len() * 16,
+        Command::CompleteJoin(join) => 128 + join.group.len() + join.members.iter().map(estimate_member).sum::<usize>(),
+        Command::CompleteSync(sync) => {
+            let given = sync.assignments.iter().map(|(member, bytes)| member.len() + bytes.len() + 16);
+            64 + sync.group.len() + given.sum::<usize>()
+        }
+        Command::ReplaceMember(replace) => 128 + replace.group.len() + estimate_member(&replace.new),
+        Command::CommitOffsets(commit) => {
+            let offsets = commit.offsets.iter().map(|offset| 40 + offset.metadata.len());
+            64 + commit.group.len() + commit.member.len() + offsets.sum::<usize>()
+        }
+        Command::DeleteOffsets { group, partitions } => 64 + group.len() + partitions.len() * 24,
+        Command::ExpireOffsets { group, offsets, .. } => 64 + group.len() + offsets.len() * 36,
+        Command::DeleteGroup { group } => 16 + group.len(),
         Command::OpenSession(_)
         | Command::EndSession { .. }
         | Command::DeleteTopic { .. }
         | Command::AllocateProducerIds { .. }
+        | Command::AddPartitions { .. }
         | Command::PublishSnapshot { .. } => 64,
     }
+}
+
+fn estimate_member(member: &GroupMember) -> usize {
+    let texts = member.id.len() + member.instance.as_ref().map_or(0, String::len);
+    64 + texts + member.client_id.len() + member.client_host.len() + member.subscription.len()
 }

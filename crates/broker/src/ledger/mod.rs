@@ -196,7 +196,9 @@ impl Ledger for Replica {
         match outcome? {
             Outcome::Bundle(verdicts) => Ok(verdicts),
             // The fold refused the whole command: none of its batches is in the log.
-            Outcome::Done | Outcome::Refused(_) | Outcome::ProducerIds { .. } => Err(CommitError::Refused),
+            Outcome::Done | Outcome::Refused(_) | Outcome::ProducerIds { .. } | Outcome::Offsets(_) => {
+                Err(CommitError::Refused)
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::columns::{self, deltas, undo_deltas};
-use super::{DecodeError, proto};
+use super::{DecodeError, groups, proto};
 use crate::command::{Command, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, Reservation, TopicId};
 
 use proto::command::Kind;
@@ -50,6 +50,21 @@ fn command_to(command: &Command, time_ms: i64) -> proto::Command {
             last_activities: deltas(idle.iter().map(|(_, at)| *at)),
         }),
         Command::PublishSnapshot { object, ordinal } => Kind::PublishSnapshot(publish_to(*object, *ordinal)),
+        Command::AddPartitions { topic, count } => {
+            Kind::AddPartitions(proto::AddPartitions { topic: id_to(topic.0), count: *count })
+        }
+        Command::CompleteJoin(join) => Kind::CompleteJoin(groups::join_to(join)),
+        Command::CompleteSync(sync) => Kind::CompleteSync(groups::sync_to(sync)),
+        Command::ReplaceMember(replace) => Kind::ReplaceMember(groups::replace_to(replace)),
+        Command::CommitOffsets(commit) => Kind::CommitOffsets(groups::commit_to(commit)),
+        Command::DeleteOffsets { group, partitions } => Kind::DeleteOffsets(proto::DeleteOffsets {
+            group: group.clone(),
+            partitions: Some(groups::partitions_to(partitions.iter().copied())),
+        }),
+        Command::ExpireOffsets { group, generation, offsets } => {
+            Kind::ExpireOffsets(groups::expire_to(group, *generation, offsets, time_ms))
+        }
+        Command::DeleteGroup { group } => Kind::DeleteGroup(proto::DeleteGroup { group: group.clone() }),
     };
     proto::Command { kind: Some(kind) }
 }
@@ -67,6 +82,20 @@ fn command_from(message: proto::Command, time_ms: i64) -> Result<Command, Decode
             let object = ObjectId { nonce: publish.nonce, number: publish.number };
             Command::PublishSnapshot { object, ordinal: publish.ordinal }
         }
+        Kind::AddPartitions(add) => Command::AddPartitions { topic: TopicId(id_from(&add.topic)?), count: add.count },
+        Kind::CompleteJoin(join) => Command::CompleteJoin(groups::join_from(join)),
+        Kind::CompleteSync(sync) => Command::CompleteSync(groups::sync_from(sync)),
+        Kind::ReplaceMember(replace) => Command::ReplaceMember(groups::replace_from(replace)?),
+        Kind::CommitOffsets(commit) => Command::CommitOffsets(groups::commit_from(commit)?),
+        Kind::DeleteOffsets(delete) => {
+            let partitions = groups::partitions_from(delete.partitions.as_ref())?;
+            Command::DeleteOffsets { group: delete.group, partitions }
+        }
+        Kind::ExpireOffsets(expire) => {
+            let offsets = groups::expire_from(&expire, time_ms)?;
+            Command::ExpireOffsets { group: expire.group, generation: expire.generation, offsets }
+        }
+        Kind::DeleteGroup(delete) => Command::DeleteGroup { group: delete.group },
     })
 }
 

@@ -8,10 +8,11 @@
 //!
 //! Decoding takes any bytes: it never panics, what it allocates is bounded by the bytes that are there and by
 //! [`MESSAGE_BYTES_MAX`], and what it does not understand is an error. This file owns the envelope; the columns of a
-//! bundle are in [`columns`], the other commands in [`commands`].
+//! bundle are in [`columns`], commands of groups in [`groups`], the others in [`commands`].
 
 pub(crate) mod columns;
 pub(crate) mod commands;
+pub(crate) mod groups;
 
 use prost::Message;
 

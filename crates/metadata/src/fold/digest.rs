@@ -5,8 +5,10 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::command::{BatchMeta, Command, CommitBundle, CreateTopic, Entry, ObjectKind, OpenSession, Outcome, Refusal};
-use crate::command::{TopicPartition, Verdict};
+use crate::command::{
+    BatchMeta, Command, CommitBundle, CommitOffsets, CompleteJoin, CompleteSync, CreateTopic, Entry, GroupMember,
+    ObjectKind, OpenSession, Outcome, Part, Refusal, TopicPartition, Verdict,
+};
 
 use super::Applied;
 
@@ -53,10 +55,22 @@ impl Bytes {
         self.u64(value as u64)
     }
 
-    fn text(&mut self, value: &str) -> &mut Self {
+    fn i32(&mut self, value: i32) -> &mut Self {
+        self.u32(value.cast_unsigned())
+    }
+
+    fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.len(value.len());
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
         self
+    }
+
+    fn text(&mut self, value: &str) -> &mut Self {
+        self.bytes(value.as_bytes())
+    }
+
+    fn part(&mut self, value: Part) -> &mut Self {
+        self.u32(value.index).u8(u8::from(value.last))
     }
 
     fn partition(&mut self, value: TopicPartition) -> &mut Self {
@@ -102,6 +116,59 @@ fn command_fields(bytes: &mut Bytes, command: &Command) {
         Command::PublishSnapshot { object, ordinal } => {
             bytes.u8(8).u64(object.nonce).u32(object.number).u64(*ordinal);
         }
+        Command::AddPartitions { topic, count } => {
+            bytes.u8(9).u128(topic.0).u32(*count);
+        }
+        Command::CompleteJoin(join) => join_fields(bytes.u8(10), join),
+        Command::CompleteSync(sync) => sync_fields(bytes.u8(11), sync),
+        Command::ReplaceMember(replace) => {
+            bytes.u8(12).text(&replace.group).i32(replace.generation).text(&replace.old);
+            member_fields(bytes, &replace.new);
+        }
+        Command::CommitOffsets(commit) => commit_fields(bytes.u8(13), commit),
+        Command::DeleteOffsets { group, partitions } => {
+            bytes.u8(14).text(group).len(partitions.len());
+            for partition in partitions {
+                bytes.partition(*partition);
+            }
+        }
+        Command::ExpireOffsets { group, generation, offsets } => {
+            bytes.u8(15).text(group).i32(*generation).len(offsets.len());
+            for (partition, seen) in offsets {
+                bytes.partition(*partition).i64(*seen);
+            }
+        }
+        Command::DeleteGroup { group } => {
+            bytes.u8(16).text(group);
+        }
+    }
+}
+
+fn join_fields(bytes: &mut Bytes, join: &CompleteJoin) {
+    bytes.text(&join.group).i32(join.generation).part(join.part);
+    bytes.text(&join.protocol_type).text(&join.protocol).text(&join.leader).len(join.members.len());
+    for member in &join.members {
+        member_fields(bytes, member);
+    }
+}
+
+fn member_fields(bytes: &mut Bytes, member: &GroupMember) {
+    bytes.text(&member.id).u8(u8::from(member.instance.is_some())).text(member.instance.as_deref().unwrap_or_default());
+    bytes.text(&member.client_id).text(&member.client_host);
+    bytes.i32(member.session_timeout_ms).i32(member.rebalance_timeout_ms).bytes(&member.subscription);
+}
+
+fn sync_fields(bytes: &mut Bytes, sync: &CompleteSync) {
+    bytes.text(&sync.group).i32(sync.generation).part(sync.part).len(sync.assignments.len());
+    for (member, assignment) in &sync.assignments {
+        bytes.text(member).bytes(assignment);
+    }
+}
+
+fn commit_fields(bytes: &mut Bytes, commit: &CommitOffsets) {
+    bytes.text(&commit.group).i32(commit.generation).text(&commit.member).len(commit.offsets.len());
+    for offset in &commit.offsets {
+        bytes.partition(offset.partition).i64(offset.offset).i32(offset.leader_epoch).text(&offset.metadata);
     }
 }
 
@@ -157,6 +224,12 @@ fn outcome_fields(bytes: &mut Bytes, outcome: &Outcome) {
         Outcome::ProducerIds { first } => {
             bytes.u8(3).i64(*first);
         }
+        Outcome::Offsets(verdicts) => {
+            bytes.u8(4).len(verdicts.len());
+            for verdict in verdicts {
+                bytes.u8(verdict.map_or(u8::MAX, refusal_code));
+            }
+        }
     }
 }
 
@@ -179,5 +252,10 @@ fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::FencedEpoch => 6,
         Refusal::DuplicateSequence => 7,
         Refusal::NotAllowed => 8,
+        Refusal::UnknownGroup => 9,
+        Refusal::UnknownMember => 10,
+        Refusal::IllegalGeneration => 11,
+        Refusal::RebalanceInProgress => 12,
+        Refusal::GroupNotEmpty => 13,
     }
 }

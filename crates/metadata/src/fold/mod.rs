@@ -2,12 +2,15 @@
 //! command by command, or the fold stops in front of it; it never panics.
 //!
 //! How an entry is applied, in the order of the path: its place ([`apply`]), its session and its header, its
-//! commands one after the other ([`session`], [`topic`], [`bundle`] with [`sequence`], [`producer`]), then its header
+//! commands one after the other ([`session`], [`topic`], [`bundle`] with [`sequence`], [`producer`], [`group`] with
+//! [`offsets`]), then its header
 //! (object numbers are checked against `low` and the reservations as they were before the entry), then the rolling
 //! hash ([`digest`]).
 
 mod bundle;
 mod digest;
+mod group;
+mod offsets;
 mod producer;
 mod sequence;
 mod session;
@@ -113,10 +116,7 @@ fn apply_next(state: &mut State, entry: &Entry) -> Applied {
 fn run(state: &mut State, entry: &Entry, command: &Command, applied: &mut Applied) -> Outcome {
     match command {
         Command::OpenSession(_) => Outcome::Refused(Refusal::NotAllowed),
-        Command::EndSession { nonce } => {
-            let ordinal = state.ordinal.saturating_add(1);
-            answer(state.sessions.end(*nonce, ordinal).then_some(()).ok_or(Refusal::NotAllowed))
-        }
+        Command::EndSession { nonce } => answer(session::end(state, *nonce).then_some(()).ok_or(Refusal::NotAllowed)),
         Command::CreateTopic(create) => answer(topic::create(state, create)),
         Command::DeleteTopic { topic } => {
             let result = topic::delete(state, *topic);
@@ -135,6 +135,17 @@ fn run(state: &mut State, entry: &Entry, command: &Command, applied: &mut Applie
             Outcome::Done
         }
         Command::PublishSnapshot { object, ordinal } => answer(publish(state, entry, *object, *ordinal)),
+        Command::AddPartitions { topic, count } => answer(topic::add_partitions(state, *topic, *count)),
+        Command::CommitOffsets(commit) => offsets::commit(state, entry, commit),
+        Command::CompleteJoin(join) => answer(group::complete_join(state, entry, join)),
+        Command::CompleteSync(sync) => answer(group::complete_sync(state, entry, sync)),
+        Command::ReplaceMember(replace) => answer(group::replace_member(state, replace)),
+        Command::DeleteGroup { group } => answer(group::delete(state, group)),
+        Command::DeleteOffsets { group, partitions } => answer(offsets::delete(state, group, partitions)),
+        Command::ExpireOffsets { group, generation, offsets } => {
+            offsets::expire(state, group, *generation, offsets);
+            Outcome::Done
+        }
     }
 }
 

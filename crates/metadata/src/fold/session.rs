@@ -30,7 +30,7 @@ pub(super) fn open(state: &mut State, entry: &Entry, open: &OpenSession) -> Outc
         return Outcome::Refused(Refusal::LimitReached);
     }
     if let Some(older) = older {
-        state.sessions.end(older, state.ordinal.saturating_add(1));
+        end(state, older);
     }
     if let Some(session) = state.sessions.by_nonce.get_mut(&entry.nonce) {
         session.broker_id = open.broker_id;
@@ -41,6 +41,12 @@ pub(super) fn open(state: &mut State, entry: &Entry, open: &OpenSession) -> Outc
         state.sessions.live.insert(open.broker_id, entry.nonce);
     }
     Outcome::Done
+}
+
+/// Ends a session, and drops what it left unfinished. False if there never was such a session.
+pub(super) fn end(state: &mut State, nonce: Nonce) -> bool {
+    state.groups.drop_unfinished_of(nonce);
+    state.sessions.end(nonce, state.ordinal.saturating_add(1))
 }
 
 fn is_well_formed(open: &OpenSession) -> bool {

@@ -1,4 +1,4 @@
-//! Topics in the fold: creating, and deleting. What a deleted topic leaves is which producers wrote to it.
+//! Topics in the fold: creating, adding partitions, and deleting. What a deleted topic leaves is which producers wrote to it.
 
 use std::sync::Arc;
 
@@ -47,6 +47,21 @@ pub(super) fn delete(state: &mut State, id: TopicId) -> Result<(), Refusal> {
     state.remembered.lent = state.remembered.lent.saturating_sub(topic.lenient.len());
     let pairs = strict_pairs(&topic, &state.producers);
     state.remembered.keep(topic.name.clone(), pairs);
+    super::offsets::forget_topic(state, id);
+    Ok(())
+}
+
+/// Partitions are only added: what is in the others stays where it is.
+pub(super) fn add_partitions(state: &mut State, id: TopicId, count: u32) -> Result<(), Refusal> {
+    let topic = state.topics.get_mut(&id).ok_or(Refusal::UnknownTopicOrPartition)?;
+    let more = count.checked_sub(topic.partition_count()).filter(|more| *more > 0 && count <= PARTITIONS_PER_TOPIC);
+    let more = more.ok_or(Refusal::InvalidPartitions)?;
+    let partition_count = state.partition_count.saturating_add(u64::from(more));
+    if partition_count > PARTITIONS {
+        return Err(Refusal::LimitReached);
+    }
+    Arc::make_mut(topic).partitions.extend(Topic::empty_partitions(more));
+    state.partition_count = partition_count;
     Ok(())
 }
 

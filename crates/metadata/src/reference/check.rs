@@ -5,7 +5,7 @@ use crate::command::TopicPartition;
 use crate::state::{Extent, State};
 
 impl Reference {
-    /// Compares every partition (high watermark, and each extent batch by batch) and every living producer. The error
+    /// Compares every partition (high watermark, and each extent batch by batch), every group and every living producer. The error
     /// names the first difference.
     pub fn check(&self, state: &State) -> Result<(), String> {
         if self.ordinal != state.ordinal() {
@@ -20,6 +20,7 @@ impl Reference {
         for partition in self.partitions() {
             self.check_partition(state, partition)?;
         }
+        self.check_groups(state)?;
         let mut mine: Vec<_> = self.producers.iter().map(|p| (p.id, p.last_activity, p.strict)).collect();
         mine.sort_unstable();
         let theirs: Vec<_> = state.producers.iter().map(|p| (p.id, p.last_activity, p.strict)).collect();

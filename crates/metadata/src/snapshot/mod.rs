@@ -14,7 +14,9 @@
 //! bounded by what is there, a state that the fold could not have made is an error, and it never panics.
 
 mod read;
+mod read_groups;
 mod write;
+mod write_groups;
 
 use std::io::{BufReader, Read, Write as _};
 
@@ -25,7 +27,8 @@ use crate::encode::{DecodeError, proto};
 use crate::state::State;
 
 const MAGIC: &[u8; 8] = b"KFSSNAP\n";
-const VERSION: u32 = 1;
+/// Version 1 had no groups.
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 28;
 const ZSTD_LEVEL: i32 = 1;
 /// The largest frame: a million remembered pairs fit.

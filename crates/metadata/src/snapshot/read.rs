@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::SnapshotError;
 use super::SnapshotError::Damaged;
+use super::read_groups::Reading;
 use crate::command::{ObjectId, TopicId};
 use crate::encode::columns::{undo_deltas, undo_run_lengths};
 use crate::encode::commands::{configs_from, id_from, listeners_from, reservations_from};
@@ -13,8 +14,8 @@ use crate::state::{
     Extent, ExtentKind, KeptBatch, Pairs, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic,
 };
 
-const COLUMNS: SnapshotError = Damaged("columns of different lengths");
-const ORDER: SnapshotError = Damaged("frames in another order");
+pub(super) const COLUMNS: SnapshotError = Damaged("columns of different lengths");
+pub(super) const ORDER: SnapshotError = Damaged("frames in another order");
 
 /// A state that is being read.
 #[derive(Default)]
@@ -23,6 +24,7 @@ pub(super) struct Builder {
     frames: u64,
     topic: Option<Topic>,
     partition: Option<(usize, Partition)>,
+    groups: Reading,
     ended: bool,
 }
 
@@ -43,9 +45,21 @@ impl Builder {
             Kind::Partition(partition) => self.partition(&partition),
             Kind::PartitionProducers(producers) => self.partition_producers(&producers),
             Kind::Extents(extents) => self.extents(&extents),
+            Kind::Group(group) => {
+                self.close_topic()?;
+                self.groups.group(&mut self.state, group)
+            }
+            Kind::GroupMembers(members) => self.groups.members(members),
+            Kind::GroupOffsets(offsets) => self.groups.offsets(&self.state, offsets),
+            Kind::Unfinished(unfinished) => {
+                self.close_topic()?;
+                self.groups.unfinished(&mut self.state, unfinished)
+            }
+            Kind::GroupAssignments(assignments) => self.groups.assignments(assignments),
             Kind::End(message) => {
                 self.ended = message.frames == end;
-                self.close_topic()
+                self.close_topic()?;
+                self.groups.close(&mut self.state)
             }
         }
     }

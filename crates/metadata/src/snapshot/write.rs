@@ -30,18 +30,19 @@ pub(super) fn frames(state: &State, sink: &mut impl FnMut(&[u8])) {
             partition_frames(&mut out, index, partition);
         }
     }
+    super::write_groups::frames(&mut out, state);
     let frames = out.count;
     out.frame(Kind::End(proto::End { frames }));
 }
 
-struct Out<'a, S> {
+pub(super) struct Out<'a, S> {
     sink: &'a mut S,
     buffer: Vec<u8>,
     count: u64,
 }
 
 impl<S: FnMut(&[u8])> Out<'_, S> {
-    fn frame(&mut self, kind: Kind) {
+    pub(super) fn frame(&mut self, kind: Kind) {
         self.buffer.clear();
         let frame = proto::Frame { kind: Some(kind) };
         frame.encode_length_delimited(&mut self.buffer).expect("a vector grows as needed");

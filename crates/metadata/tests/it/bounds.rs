@@ -120,7 +120,7 @@ fn ordinals_and_levels() {
     assert_eq!(apply(&mut state, 1, &entry), Err(Stop::Ordinal { after: 1, got: 1 }));
     assert_eq!(apply(&mut state, 3, &entry), Err(Stop::Ordinal { after: 1, got: 3 }));
     entry.feature_level = limits::FEATURE_LEVEL + 1;
-    assert_eq!(apply(&mut state, 2, &entry), Err(Stop::Newer { level: 2 }));
+    assert_eq!(apply(&mut state, 2, &entry), Err(Stop::Newer { level: limits::FEATURE_LEVEL + 1 }));
 }
 
 #[test]

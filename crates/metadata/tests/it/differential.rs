@@ -71,8 +71,8 @@ proptest! {
 #[test]
 fn histories_reach_every_verdict() {
     let mut runner = TestRunner::deterministic();
-    let mut counts = [0_u32; 10];
-    for _ in 0..150 {
+    let mut counts = [0_u32; 17];
+    for _ in 0..800 {
         let steps = history(80).new_tree(&mut runner).unwrap().current();
         let mut three = Three::default();
         for step in steps {
@@ -82,11 +82,11 @@ fn histories_reach_every_verdict() {
         }
         three.check();
     }
-    println!("accepted, duplicate, then each refusal: {counts:?}");
+    println!("accepted, duplicate, each refusal, offsets, done: {counts:?}");
     assert!(counts.iter().all(|c| *c > 20), "{counts:?}");
 }
 
-fn count(outcome: &Outcome, counts: &mut [u32; 10]) {
+fn count(outcome: &Outcome, counts: &mut [u32; 17]) {
     match outcome {
         Outcome::Bundle(runs) => {
             for verdict in runs.iter().flatten() {
@@ -99,7 +99,13 @@ fn count(outcome: &Outcome, counts: &mut [u32; 10]) {
             }
         }
         Outcome::Refused(refusal) => counts[slot(*refusal)] += 1,
-        Outcome::Done | Outcome::ProducerIds { .. } => {}
+        Outcome::Offsets(verdicts) => {
+            for verdict in verdicts {
+                counts[verdict.map_or(15, slot)] += 1;
+            }
+        }
+        Outcome::Done => counts[16] += 1,
+        Outcome::ProducerIds { .. } => {}
     }
 }
 
@@ -112,7 +118,12 @@ fn slot(refusal: Refusal) -> usize {
         Refusal::OutOfOrderSequence => 6,
         Refusal::FencedEpoch => 7,
         Refusal::DuplicateSequence => 8,
-        // The limits are far away: `bounds` reaches them.
+        Refusal::UnknownGroup => 10,
+        Refusal::UnknownMember => 11,
+        Refusal::IllegalGeneration => 12,
+        Refusal::RebalanceInProgress => 13,
+        Refusal::GroupNotEmpty => 14,
+        // Most limits are far away: `bounds` reaches them.
         Refusal::NotAllowed | Refusal::LimitReached => 9,
     }
 }

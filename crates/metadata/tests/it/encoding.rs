@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{
     BatchMeta, Command, CommitBundle, DecodeError, Entry, ProducerBatch, Run, TopicId, TopicPartition,
 };
@@ -90,7 +91,7 @@ pub(crate) fn realistic_bundle(numbers: &mut Numbers, sequences: &mut BTreeMap<(
 
 pub(crate) fn entry_of(n: u64, commands: Vec<Command>) -> Entry {
     let (nonce, time_ms) = (0x1234_5678_9abc_def0, 1_700_000_000_050);
-    Entry { feature_level: 1, nonce, n, time_ms, reserved: vec![], low: 0, commands }
+    Entry { feature_level: FEATURE_LEVEL, nonce, n, time_ms, reserved: vec![], low: 0, commands }
 }
 
 #[test]
@@ -108,8 +109,8 @@ fn what_is_no_entry_says_what_it_is() {
     assert_eq!(Entry::decode(&[]), Err(DecodeError::Malformed("it is empty")));
     assert_eq!(Entry::decode(&[3, 1, 2]), Err(DecodeError::Format(3)));
     let mut newer = entry_of(0, vec![]);
-    newer.feature_level = 2;
-    assert_eq!(Entry::decode(&newer.encode()), Err(DecodeError::Newer { level: 2 }));
+    newer.feature_level = FEATURE_LEVEL + 1;
+    assert_eq!(Entry::decode(&newer.encode()), Err(DecodeError::Newer { level: FEATURE_LEVEL + 1 }));
     // Claims four gigabytes.
     assert_eq!(Entry::decode(&[2, 255, 255, 255, 255, 0]), Err(DecodeError::Malformed("it claims to be too large")));
 }

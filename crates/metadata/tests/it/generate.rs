@@ -1,7 +1,10 @@
 //! Random entries, made to collide: few producers, few partitions, small sequences, wrong numbers among right ones.
 
+mod groups;
+
 use std::collections::BTreeMap;
 
+use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{
     BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, ProducerBatch,
     Reservation, Run, State, TopicId, TopicPartition,
@@ -20,7 +23,8 @@ pub(crate) enum Step {
 pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Step>> {
     let n_off = prop_oneof![30 => Just(0_i8), 1 => Just(-1_i8), 1 => Just(1_i8)];
     let entry = (1_u64..4, n_off, commands(), header()).prop_map(|(session, n_off, commands, (time_ms, grow, low))| {
-        let entry = Entry { feature_level: 1, nonce: session, n: 0, time_ms, reserved: grow, low, commands };
+        let entry =
+            Entry { feature_level: FEATURE_LEVEL, nonce: session, n: 0, time_ms, reserved: grow, low, commands };
         Step::Entry { n_off, entry }
     });
     vec(prop_oneof![20 => entry, 1 => Just(Step::Restore)], 1..length)
@@ -66,6 +70,14 @@ pub(crate) fn fit(state: &State, sent: &mut Sent, n_off: i8, mut entry: Entry) -
             | Command::CreateTopic(_)
             | Command::DeleteTopic { .. }
             | Command::AllocateProducerIds { .. } => {}
+            Command::AddPartitions { .. }
+            | Command::CompleteJoin(_)
+            | Command::CompleteSync(_)
+            | Command::ReplaceMember(_)
+            | Command::CommitOffsets(_)
+            | Command::DeleteOffsets { .. }
+            | Command::ExpireOffsets { .. }
+            | Command::DeleteGroup { .. } => groups::aim(command, state),
         }
     }
     entry
@@ -137,6 +149,7 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (0_u32..3).prop_map(|count| Command::AllocateProducerIds { count }),
         2 => expire,
         1 => publish,
+        16 => groups::command(),
     ]
 }
 
@@ -177,7 +190,7 @@ pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
     let reserved = vec((kind, any::<u32>()).prop_map(|(kind, end)| Reservation { kind, end }), 0..4);
     (any::<u64>(), any::<u64>(), any::<i64>(), reserved, any::<u32>(), vec(any_command(), 0..5)).prop_map(
         |(nonce, n, time_ms, reserved, low, commands)| Entry {
-            feature_level: 1,
+            feature_level: FEATURE_LEVEL,
             nonce,
             n,
             time_ms,
@@ -210,6 +223,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<u32>().prop_map(|count| Command::AllocateProducerIds { count }),
         vec((any::<i64>(), any::<i64>()), 0..9).prop_map(|idle| Command::ExpireProducers { idle }),
         (object, any::<u64>()).prop_map(|(object, ordinal)| Command::PublishSnapshot { object, ordinal }),
+        groups::any_command(),
+        groups::any_command(),
     ]
 }
 

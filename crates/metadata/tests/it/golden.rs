@@ -1,13 +1,16 @@
-//! A journal from an earlier release, and what it folds to. Every later release must read these bytes and reach this
-//! hash: a difference means that two brokers of a cluster being upgraded would disagree.
+//! Journals from earlier releases, and what they fold to. Every later release must read these bytes and reach these
+//! hashes: a difference means that two brokers of a cluster being upgraded would disagree.
 //!
-//! `testdata/journal-1.bin`: for each entry its length (4 bytes, little-endian) and its bytes. It was made by
-//! [`entries`], which must never change; a new level of features gets a new file beside it.
+//! `testdata/journal-LEVEL.bin`: for each entry its length (4 bytes, little-endian) and its bytes. They were made by
+//! [`entries`] and [`groups::entries`], which must never change; a new level of features gets a new file beside them.
+
+mod groups;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use kafscale_metadata::reference::Reference;
 use kafscale_metadata::{
     BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, ProducerBatch,
     Reservation, Run, State, TopicId, TopicPartition, apply, snapshot,
@@ -16,11 +19,30 @@ use kafscale_metadata::{
 use crate::encoding::Numbers;
 
 const ENTRIES: usize = 301;
-const HASH: u64 = 0xbe34_3181_dc90_842f;
-const CONTENT_HASH: u64 = 0x3a36_9b5d_30b5_c38a;
 
-fn path(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "testdata", name].iter().collect()
+/// A journal, and the state that it folds to.
+struct Golden {
+    /// The feature level.
+    level: u32,
+    entries: fn() -> Vec<Entry>,
+    count: usize,
+    hash: u64,
+    content_hash: u64,
+}
+
+const JOURNALS: [Golden; 2] = [
+    Golden { level: 1, entries, count: ENTRIES, hash: 0xbe34_3181_dc90_842f, content_hash: 0x3a36_9b5d_30b5_c38a },
+    Golden {
+        level: 2,
+        entries: groups::entries,
+        count: groups::ENTRIES,
+        hash: 0xe32c_5ac3_0558_fdb4,
+        content_hash: 0xd210_ba32_0131_475e,
+    },
+];
+
+fn path(kind: &str, level: u32) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "testdata", &format!("{kind}-{level}.bin")].iter().collect()
 }
 
 fn fold(entries: &[Vec<u8>]) -> State {
@@ -31,8 +53,8 @@ fn fold(entries: &[Vec<u8>]) -> State {
     state
 }
 
-fn stored() -> Vec<Vec<u8>> {
-    let bytes = fs::read(path("journal-1.bin")).unwrap();
+fn stored(level: u32) -> Vec<Vec<u8>> {
+    let bytes = fs::read(path("journal", level)).unwrap();
     let (mut rest, mut entries) = (bytes.as_slice(), Vec::new());
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let (entry, after) = after.split_at(u32::from_le_bytes(*length) as usize);
@@ -43,33 +65,52 @@ fn stored() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_golden_journal_folds_as_it_did() {
-    let state = fold(&stored());
-    assert_eq!(state.ordinal(), ENTRIES as u64);
-    assert_eq!(
-        (state.hash(), state.content_hash()),
-        (HASH, CONTENT_HASH),
-        "got {:#x?}",
-        (state.hash(), state.content_hash())
-    );
-    let bytes = fs::read(path("snapshot-1.bin")).unwrap();
-    assert_eq!(snapshot::decode(&bytes), Ok(state));
+fn golden_journals_fold_as_they_did() {
+    for golden in JOURNALS {
+        let state = fold(&stored(golden.level));
+        assert_eq!(state.ordinal(), golden.count as u64);
+        let got = (state.hash(), state.content_hash());
+        assert_eq!(got, (golden.hash, golden.content_hash), "level {}: got {got:#x?}", golden.level);
+        let bytes = fs::read(path("snapshot", golden.level)).unwrap();
+        assert_eq!(snapshot::decode(&bytes), Ok(state));
+    }
 }
 
 #[test]
-fn the_golden_journal_says_what_it_said() {
-    let decoded: Vec<Entry> = stored().iter().map(|bytes| Entry::decode(bytes).unwrap()).collect();
-    assert!(decoded == entries());
+fn golden_journals_say_what_they_said() {
+    for golden in JOURNALS {
+        let decoded: Vec<Entry> = stored(golden.level).iter().map(|bytes| Entry::decode(bytes).unwrap()).collect();
+        assert!(decoded == (golden.entries)(), "level {}", golden.level);
+    }
 }
 
-/// Writes the files anew; by hand, and only for a new format.
+/// The groups of level 2 are worth their name: everything is accepted now and then, and refused.
+#[test]
+fn the_golden_groups_reach_what_there_is() {
+    let (mut state, mut reference) = (State::new(), Reference::new());
+    let mut outcomes = BTreeMap::<(String, String), u32>::new();
+    for (ordinal, entry) in (1..).zip(groups::entries()) {
+        let applied = apply(&mut state, ordinal, &entry).unwrap();
+        assert_eq!(Ok(&applied), reference.apply(ordinal, &entry).as_ref());
+        for (command, outcome) in entry.commands.iter().zip(applied.outcomes) {
+            let command = format!("{command:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
+            *outcomes.entry((command, format!("{outcome:?}"))).or_default() += 1;
+        }
+    }
+    reference.check(&state).unwrap();
+    println!("{outcomes:#?}");
+    assert!(outcomes.len() > 25 && state.group_count() > 2);
+}
+
+/// Writes the files of the newest level anew; by hand, and only for a new format.
 #[test]
 #[ignore = "writes the golden files"]
 fn write_the_golden_journal() {
-    let entries: Vec<Vec<u8>> = entries().iter().map(Entry::encode).collect();
+    let [_, golden] = JOURNALS;
+    let entries: Vec<Vec<u8>> = (golden.entries)().iter().map(Entry::encode).collect();
     let framed = entries.iter().flat_map(|e| [&(e.len() as u32).to_le_bytes(), e.as_slice()].concat());
-    fs::write(path("journal-1.bin"), framed.collect::<Vec<u8>>()).unwrap();
-    fs::write(path("snapshot-1.bin"), snapshot::encode(&fold(&entries))).unwrap();
+    fs::write(path("journal", golden.level), framed.collect::<Vec<u8>>()).unwrap();
+    fs::write(path("snapshot", golden.level), snapshot::encode(&fold(&entries))).unwrap();
 }
 
 /// Every command, each with what it accepts and what it refuses.

@@ -4,20 +4,29 @@
 //! ```text
 //! > SESSION [time=MS] [low=N] [reserve=KIND:END,…] [n=N] COMMAND ; COMMAND
 //!   open ID | end SESSION | create NAME PARTITIONS | delete NAME | allocate COUNT | expire ID:SEEN,…
-//!   publish NUMBER ORDINAL
+//!   publish NUMBER ORDINAL | add NAME PARTITIONS
 //!   commit NUMBER NAME/PARTITION: BATCH … | NAME/PARTITION: BATCH …
 //!     BATCH = [PRODUCER.EPOCH#SEQUENCE]+RECORDS, 100 bytes; one that ends in `!` is transactional
+//!   join GROUP GENERATION LEADER MEMBER…   a member is ID or ID@INSTANCE; a generation in parts is 3/0, then 3/1.
+//!   sync GROUP GENERATION MEMBER=ASSIGNMENT… | replace GROUP GENERATION OLD NEW
+//!   offsets GROUP GENERATION MEMBER NAME/PARTITION=OFFSET[@EPOCH][+METADATA]… | forget GROUP NAME/PARTITION…
+//!   lapse GROUP GENERATION NAME/PARTITION:SEEN… | drop GROUP     (`-` is an empty name)
+//! > group GROUP             its generation, members and offsets
+//! > expired BEFORE          what `lapse` should say
 //! > show NAME/PARTITION     its offsets and extents
 //! > producers               living ids: activity, and whether they are strict
 //! > sessions
 //! > restore                 goes on from a snapshot of the state
 //! ```
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::reference::Reference;
 use kafscale_metadata::{
     BatchMeta, Command, CommitBundle, CreateTopic, Entry, ObjectId, ObjectKind, OpenSession, Outcome, ProducerBatch,
@@ -64,6 +73,8 @@ impl World {
         self.topics = self.names();
         match line.split_once(' ').unwrap_or((line, "")) {
             ("show", partition) => self.show(partition),
+            ("group", id) => groups::show(self, id),
+            ("expired", before) => groups::expired(self, before),
             ("producers", _) => self.producers(),
             ("sessions", _) => self.sessions(),
             ("restore", _) => {
@@ -84,7 +95,7 @@ impl World {
         let nonce = number(session.strip_prefix('s').expect("a session is called s1, s2, …"));
         let known = self.state.session(nonce);
         let mut entry = Entry {
-            feature_level: 1,
+            feature_level: FEATURE_LEVEL,
             nonce,
             n: known.map_or(0, |s| s.next_n()),
             time_ms: 0,
@@ -148,7 +159,11 @@ impl World {
                 let runs = runs.split(" | ").map(|run| self.run(run, &mut position)).collect();
                 Command::CommitBundle(CommitBundle { number: number(object) as u32, runs })
             }
-            _ => panic!("not a command: {text}"),
+            ["add", name, count] => {
+                let topic = self.topics.get(*name).copied().unwrap_or_default();
+                Command::AddPartitions { topic, count: number(count) as u32 }
+            }
+            words => groups::command(self, words).unwrap_or_else(|| panic!("not a command: {text}")),
         }
     }
 
@@ -175,19 +190,31 @@ impl World {
                 let runs = bundle.runs.iter().zip(verdicts);
                 runs.map(|(run, verdicts)| self.verdicts(run, verdicts)).collect::<Vec<_>>().join("\n")
             }
+            (Outcome::Offsets(verdicts), Command::CommitOffsets(commit)) => {
+                let one =
+                    |(offset, verdict): (&kafscale_metadata::OffsetCommit, &Option<kafscale_metadata::Refusal>)| {
+                        let verdict = verdict.map_or_else(|| offset.offset.to_string(), |refusal| refusal.to_string());
+                        format!("{}: {verdict}", self.name(offset.partition))
+                    };
+                commit.offsets.iter().zip(verdicts).map(one).collect::<Vec<_>>().join("\n")
+            }
             (outcome, command) => panic!("{command:?} cannot give {outcome:?}"),
         }
     }
 
     fn verdicts(&self, run: &Run, verdicts: &[Verdict]) -> String {
-        let name = self.topics.iter().find(|(_, id)| **id == run.partition.topic).map_or("?", |(name, _)| name);
         let verdict = |v: &Verdict| match v {
             Verdict::Accepted { first_offset, .. } => format!("{first_offset}"),
             Verdict::Duplicate { first_offset, .. } => format!("duplicate of {first_offset}"),
             Verdict::Refused(refusal) => refusal.to_string(),
         };
         let verdicts: Vec<String> = verdicts.iter().map(verdict).collect();
-        format!("{name}/{}: {}", run.partition.partition, verdicts.join(", "))
+        format!("{}: {}", self.name(run.partition), verdicts.join(", "))
+    }
+
+    fn name(&self, of: TopicPartition) -> String {
+        let name = self.topics.iter().find(|(_, id)| **id == of.topic).map_or("?", |(name, _)| name);
+        format!("{name}/{}", of.partition)
     }
 
     fn show(&self, partition: &str) -> String {
