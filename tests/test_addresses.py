@@ -11,7 +11,7 @@ import socket
 import subprocess
 
 import pytest
-from harness import java, librdkafka
+from harness import java, librdkafka, wire
 from harness.dataset import Entry
 from harness.nat import MappedPort
 from harness.server import HOST, Kafscale, free_port
@@ -96,6 +96,10 @@ def test_each_listener_tells_its_own_address(own):
         own.start()
         assert told(own.bootstrap) == [own.bootstrap]
         assert told(mapped.bootstrap) == [f"localhost:{mapped.address[1]}"]
+        for address, expected in [(own.address, own.address), (mapped.address, ("localhost", mapped.address[1]))]:
+            with wire.Connection(address) as raw:
+                *_, brokers = raw.describe_cluster()
+                assert list(brokers.values()) == [expected]
         round_trip(own, "inside", own.bootstrap)
         round_trip(own, "outside", mapped.bootstrap)
         for bootstrap in (own.bootstrap, mapped.bootstrap):

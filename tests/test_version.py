@@ -19,7 +19,7 @@ def test_the_version_names_build_target_and_formats():
     first, target, formats = long.stdout.splitlines()
     assert short.stdout.strip() == first and first.startswith("kafscale 0.")
     assert target.split()[0] == "target" and "linux" in target
-    assert all(word in formats for word in ("feature level", "data directory", "objects"))
+    assert all(word in formats for word in ("data directory", "journal", "entries", "snapshots", "objects"))
 
 
 def test_the_probe_tells_a_broker_that_serves_from_one_that_does_not(scratch, topic_name):

@@ -61,6 +61,8 @@ pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// Open Kafka connections of a broker.
 pub const MAX_CONNECTIONS: usize = 20_000;
 
+/// Lines of groups' lag in `/metrics`: about a megabyte. The rest is counted.
+pub const MAX_LAG_SERIES: usize = 10_000;
 /// Open HTTP connections.
 pub const HTTP_MAX_CONNECTIONS: usize = 64;
 /// An HTTP request's line and headers.

@@ -147,8 +147,12 @@ pub enum ConfigError {
 /// The stored formats that this release writes and, with all older ones, reads: what an upgrade must not go back from.
 #[must_use]
 pub fn formats() -> String {
-    let (feature_level, objects) = (kafscale_metadata::limits::FEATURE_LEVEL, kafscale_log::segment::FORMAT_VERSION);
-    format!("feature level {feature_level}, data directory {FORMAT}, objects {objects}; older ones are read")
+    let (entries, snapshots) = (kafscale_metadata::limits::FEATURE_LEVEL, kafscale_metadata::snapshot::VERSION);
+    let (journal, objects) = (kafscale_journal::file::VERSION, kafscale_log::segment::FORMAT_VERSION);
+    format!(
+        "data directory {FORMAT}, journal {journal}, entries {entries}, snapshots {snapshots}, objects {objects}; \
+         older ones are read"
+    )
 }
 
 /// The `KAFSCALE_*` variables of this process.

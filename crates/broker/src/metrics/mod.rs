@@ -9,6 +9,7 @@
 //! scrape sees half of another one's figures.
 
 mod connections;
+mod groups;
 mod journal;
 mod requests;
 mod storage;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
 pub use connections::{ConnectionMetrics, ListenerMetrics, OpenConnection};
+pub use groups::{GroupMetrics, LagSeries};
 pub use journal::{FoldMetrics, JournalMetrics, SnapshotMetrics};
 pub use requests::RequestMetrics;
 pub(crate) use requests::api_name;
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub fold: FoldMetrics,
     /// Snapshots.
     pub snapshots: SnapshotMetrics,
+    /// Consumer groups.
+    pub groups: GroupMetrics,
 }
 
 impl Metrics {
@@ -62,8 +66,22 @@ impl Metrics {
         let (memory, write) = (MemoryMetrics::new(r), WriteMetrics::new(r));
         let (store, cache) = (StoreMetrics::new(r), CacheMetrics::new(r));
         let (journal, fold, snapshots) = (JournalMetrics::new(r), FoldMetrics::new(r), SnapshotMetrics::new(r));
+        let groups = GroupMetrics::new(r);
         let (registry, scraping) = (registration.0, Mutex::new(()));
-        Self { registry, scraping, connections, requests, memory, write, store, cache, journal, fold, snapshots }
+        Self {
+            registry,
+            scraping,
+            connections,
+            requests,
+            memory,
+            write,
+            store,
+            cache,
+            journal,
+            fold,
+            snapshots,
+            groups,
+        }
     }
 
     /// Samples what is sampled, and writes all of it in the OpenMetrics text format.
@@ -100,6 +118,11 @@ pub(crate) fn signed(value: u64) -> i64 {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabel {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 /// Buckets from half a millisecond to half a minute.

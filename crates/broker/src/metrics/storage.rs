@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::{CauseLabel, Registration, seconds};
+use super::{CauseLabel, OutcomeLabel, Registration, seconds};
 
 /// A counter that is kept elsewhere and mirrored at each scrape, see [`super::mirror`].
 type Mirror = Counter<u64, AtomicU64>;
@@ -143,11 +143,6 @@ impl CacheMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ForLabel {
     r#for: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

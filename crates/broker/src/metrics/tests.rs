@@ -22,6 +22,9 @@ fn touched() -> Metrics {
     metrics.write.uploaded("stored", 1);
     metrics.store.failed("get");
     metrics.cache.bytes("written", 1);
+    metrics.groups.in_state("Stable", 1);
+    metrics.groups.commits("stored", 1);
+    metrics.groups.lag().add("g", "t", 0, 1);
     metrics
 }
 
@@ -69,4 +72,25 @@ fn connections_are_open_until_dropped() {
     assert!(metrics.render().contains("kafscale_connections_open{listener=\"A\"} 1\n"));
     drop(open);
     assert!(metrics.render().contains("kafscale_connections_open{listener=\"A\"} 0\n"));
+}
+
+#[test]
+fn lag_has_a_bounded_number_of_lines_that_follow_the_groups() {
+    let metrics = Metrics::new();
+    let set = |groups: &[&str], partitions: u32| {
+        let mut lag = metrics.groups.lag();
+        for group in groups {
+            (0..partitions).for_each(|partition| lag.add(group, "t", partition, i64::from(partition) - 1));
+        }
+    };
+    set(&["a\n\"b\\"], 2);
+    let text = metrics.render();
+    let line = r#"kafscale_group_lag{group="a\n\"b\\",topic="t",partition="1"} 0"#;
+    assert!(text.contains(line) && text.contains("kafscale_group_lag_left_out 0\n"), "{text}");
+    set(&["c", "d", "e"], 4_000);
+    let text = metrics.render();
+    assert_eq!(text.matches("kafscale_group_lag{").count(), 10_000);
+    assert!(text.contains("kafscale_group_lag_left_out 2000\n") && !text.contains(r#"group="a"#));
+    set(&[], 0);
+    assert!(!metrics.render().contains("kafscale_group_lag{"));
 }

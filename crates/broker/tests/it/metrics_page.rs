@@ -1,5 +1,5 @@
-//! `docs/metrics.md` is made from the code's own table of metrics. When this test fails, the page that it should be is
-//! in the message; `KAFSCALE_WRITE_DOCS=1 cargo test -p kafscale-broker metrics_page` writes it.
+//! `docs/metrics.md` is made from the code's own table of metrics. When this test fails,
+//! `KAFSCALE_WRITE_DOCS=1 cargo test -p kafscale-broker metrics_page` writes it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -55,5 +55,7 @@ fn the_page_is_what_the_code_says() {
     if std::env::var("KAFSCALE_WRITE_DOCS").is_ok() {
         std::fs::write(&path, &expected).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), expected);
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let other = expected.lines().zip(found.lines()).find(|(expected, found)| expected != found);
+    assert!(found == expected, "docs/metrics.md is not what the code says; the first line that differs: {other:?}");
 }

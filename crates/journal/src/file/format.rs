@@ -33,7 +33,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// The format version that this release writes, and the newest it reads.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// Bytes of a file header.
 pub(crate) const FILE_HEADER_BYTES: usize = 64;
 /// Bytes of a frame header.

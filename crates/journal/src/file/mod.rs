@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use error::StartError;
-pub use format::MAX_ENTRY_BYTES;
+pub use format::{MAX_ENTRY_BYTES, VERSION};
 pub use kept::Held;
 
 use self::format::{Entry, Kind};

@@ -27,8 +27,8 @@ use crate::encode::{DecodeError, proto};
 use crate::state::State;
 
 const MAGIC: &[u8; 8] = b"KFSSNAP\n";
-/// Version 1 had no groups.
-const VERSION: u32 = 2;
+/// The format that is written, and the newest that is read. Version 1 had no groups.
+pub const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 28;
 const ZSTD_LEVEL: i32 = 1;
 /// The largest frame: a million remembered pairs fit.
