@@ -30,7 +30,7 @@ use crate::connection::{ConnectionSettings, Server};
 use crate::fetch_sessions::FetchSessions;
 use crate::health::{Health, Serving};
 use crate::http::{self, LogControl};
-use crate::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
+use crate::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use crate::metrics::Metrics;
 use crate::timed::Timed;
 
@@ -73,6 +73,10 @@ pub trait Between: Send + Sync {
     }
     /// When snapshots are due.
     fn snapshots(&self, set: SnapshotSettings) -> SnapshotSettings {
+        set
+    }
+    /// When committed offsets are forgotten.
+    fn offset_expiry(&self, set: OffsetExpiry) -> OffsetExpiry {
         set
     }
 }
@@ -281,6 +285,8 @@ async fn replica(
         broker: OpenSession { broker_id: settings.broker_id, identity: identity.directory, listeners, rack: None },
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
+        offsets: between
+            .offset_expiry(OffsetExpiry { retention: settings.offsets_retention, ..OffsetExpiry::default() }),
         metrics: Arc::clone(metrics),
     };
     Ok((Replica::start(parts).await?, journal))

@@ -40,6 +40,8 @@ pub struct Settings {
     pub flush_per_second: u32,
     /// Journal entries from one snapshot of the state to the next.
     pub snapshot_entries: u64,
+    /// How long the offsets of a group without members are kept.
+    pub offsets_retention: Duration,
     /// Logs.
     pub log: Log,
 }
@@ -211,6 +213,8 @@ impl Settings {
                 |v| v.parse().ok().filter(|n| (10..=1_000_000).contains(n)),
                 parsed,
             )?,
+            offsets_retention: given
+                .get("offsets-retention-minutes", minutes, |v| minutes(v).expect(TABLE_IS_RIGHT))?,
             log: Log {
                 filter: given.get("log-level", LogFilter::parse, |v| LogFilter::parse(v).expect(TABLE_IS_RIGHT))?,
                 format: given.get("log-format", LogFormat::parse, |v| LogFormat::parse(v).expect(TABLE_IS_RIGHT))?,
@@ -229,6 +233,12 @@ fn parsed<T: std::str::FromStr>(default: &str) -> T {
 /// A duration; none for 0.
 fn milliseconds(text: &str) -> Option<Option<Duration>> {
     text.parse().ok().map(|ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into())))
+}
+
+/// As Kafka takes them: from 1, and no more than an `INT32` of them.
+fn minutes(text: &str) -> Option<Duration> {
+    let minutes = text.parse().ok().filter(|n: &i32| *n > 0)?;
+    Some(Duration::from_secs(60 * u64::from(minutes.unsigned_abs())))
 }
 
 fn addresses(given: &Given<'_>) -> Result<Addresses, ConfigError> {

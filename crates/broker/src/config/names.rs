@@ -49,6 +49,8 @@ pub const SETTINGS: &[Setting] = &[
         takes: "a number from 1 to 10000", help: "Objects written in a second, at most, while none is full" },
     Setting { flag: "snapshot-entries", variables: &["KAFSCALE_SNAPSHOT_ENTRIES"], value: "N", default: "10000",
         takes: "a number from 10 to 1000000", help: "Journal entries after which the state is written as a snapshot (or 8 MiB of them)" },
+    Setting { flag: "offsets-retention-minutes", variables: &["KAFSCALE_OFFSETS_RETENTION_MINUTES"], value: "N", default: "10080",
+        takes: "a number of minutes from 1 to 2147483647", help: "How long committed offsets are kept once their group has no members, or none that subscribes to the topic" },
     Setting { flag: "log-level", variables: &["KAFSCALE_LOG_LEVEL"], value: "LEVEL", default: "info",
         takes: LogFilter::TAKES, help: "The least severe log lines that are written" },
     Setting { flag: "slow-request-ms", variables: &["KAFSCALE_SLOW_REQUEST_MS"], value: "MS", default: "1000",

@@ -90,6 +90,8 @@ fn a_message_names_the_setting_the_value_and_what_it_takes() {
         ("KAFSCALE_CACHE_BYTES", "16777216TiB"),
         ("KAFSCALE_CACHE_BYTES", "1G"),
         ("KAFSCALE_SLOW_REQUEST_MS", "1s"),
+        ("KAFSCALE_OFFSETS_RETENTION_MINUTES", "0"),
+        ("KAFSCALE_OFFSETS_RETENTION_MINUTES", "2147483648"),
     ] {
         let m = message(&[], &[(name, value)]);
         assert!(m.starts_with(&format!("{name}={value:?}")), "{m}");

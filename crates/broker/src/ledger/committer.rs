@@ -2,6 +2,10 @@
 //! entry (group commit). Owns the numbering n of this session's entries. It never answers a waiter with a success:
 //! that is the follower's, after the fold.
 //!
+//! Consumers commit their offsets all the time, and nothing waits for it but they themselves: while offset commits are
+//! all there is to write, the entry lingers for a moment so that those of many groups share it. Whatever else comes
+//! takes them along at once.
+//!
 //! An append whose outcome is unknown is repeated, same n and same bytes, until it is known; nothing else may be
 //! written meanwhile, since a later entry with the same n would be another truth.
 
@@ -13,14 +17,18 @@ use kafscale_journal::{AppendError, Pointer, Position};
 use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{Command, Entry, GroupMember, Reservation};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 use super::pending::Reply;
 use super::{End, Proposal, Replica};
 
-/// An entry takes further commands until its estimated size reaches this (the journal takes 256 KiB).
+/// An entry takes further commands until its estimated size reaches this (the journal takes 256 KiB). A command that
+/// would take it beyond goes into the next one.
 const ENTRY_TARGET_BYTES: usize = 192 << 10;
+
+/// How long offset commits wait for others to share their entry.
+const LINGER: Duration = Duration::from_millis(25);
 
 /// How long to wait before an append is repeated, or after one was refused.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -85,11 +93,17 @@ impl Committer {
         let mut group = Group { commands: Vec::new(), replies: Vec::new(), how: How::Append };
         let mut size = 0;
         let Some(first) = self.first().await? else { return Some(group) };
+        let until = self.replica.env.clock.now() + LINGER;
         let mut next = Some(first);
         while let Some(proposal) = next {
             match proposal {
                 Proposal::Command(command, reply) => {
-                    size += estimate(&command);
+                    let more = estimate(&command);
+                    if size + more > ENTRY_TARGET_BYTES && !group.commands.is_empty() {
+                        self.held = Some(Proposal::Command(command, reply));
+                        break;
+                    }
+                    size += more;
                     group.commands.push(command);
                     group.replies.push(reply);
                 }
@@ -102,9 +116,24 @@ impl Committer {
                 }
                 Proposal::Leave => return Some(self.farewell()),
             }
-            next = if size < ENTRY_TARGET_BYTES { self.proposals.try_recv().ok() } else { None };
+            next = if size < ENTRY_TARGET_BYTES { self.another(&group, until).await } else { None };
         }
         Some(group)
+    }
+
+    /// What else goes into the entry: what is there, and while the entry has nothing but offset commits what comes
+    /// until `until`. Neither a proposal of another kind nor a wish for numbers waits for that.
+    async fn another(&mut self, group: &Group, until: Instant) -> Option<Proposal> {
+        let there = self.proposals.try_recv().ok();
+        if there.is_some() || !group.commands.iter().all(lingers) {
+            return there;
+        }
+        tokio::select! {
+            biased;
+            proposal = self.proposals.recv() => proposal,
+            () = self.replica.numbers.wanted() => None,
+            () = sleep_until(until) => None,
+        }
     }
 
     /// `Some(None)`: an entry is wanted for its reservations alone.
@@ -199,6 +228,10 @@ impl Committer {
             How::Leave => journal.leave(nonce, self.n, entry).await,
         }
     }
+}
+
+fn lingers(command: &Command) -> bool {
+    matches!(command, Command::CommitOffsets(_))
 }
 
 /// About how many bytes a command adds to an entry; an upper bound for the large ones.

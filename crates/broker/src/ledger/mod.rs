@@ -22,6 +22,7 @@ mod snapshots;
 mod start;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kafscale_journal::{Journal, Pointer};
@@ -33,6 +34,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::barrier::Barrier;
+pub use self::expiry::OffsetExpiry;
 use self::numbers::SharedNumbers;
 use self::pending::Pending;
 pub use self::snapshots::SnapshotSettings;
@@ -100,6 +102,12 @@ impl Replica {
         self.send(Proposal::Command(command, reply)).await?;
         // A dropped reply is one that nobody will ever answer: the entry may still be in the journal.
         outcome.await.unwrap_or(Err(CommitError::Unknown))
+    }
+
+    /// Returns once the fold is known to have been at the journal's end at some moment of the last `max_age`: at once
+    /// if it was. What is read then is at most that old.
+    pub async fn fresh(&self, max_age: Duration) -> Result<(), Stopped> {
+        self.barrier.fresh(&*self.env.clock, max_age, || self.reach_end()).await
     }
 
     /// This session.
@@ -203,7 +211,7 @@ impl Ledger for Replica {
     }
 
     async fn barrier(&self) -> Result<(), Stopped> {
-        self.barrier.pass(|| self.reach_end()).await
+        self.barrier.pass(&*self.env.clock, || self.reach_end()).await
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::barrier::Barrier;
 use super::committer::Committer;
+use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub broker: OpenSession,
     /// When snapshots are due.
     pub snapshots: SnapshotSettings,
+    /// When committed offsets are forgotten.
+    pub offsets: OffsetExpiry,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -112,7 +115,8 @@ impl Replica {
         replica.spawn("follower", follower::run(Arc::clone(&replica)));
         replica.spawn("committer", committer.run());
         replica.spawn("snapshots", snapshots.run());
-        replica.spawn("producer expiry", expiry::run(Arc::clone(&replica)));
+        replica.spawn("producer expiry", expiry::producers(Arc::clone(&replica)));
+        replica.spawn("offset expiry", expiry::offsets(Arc::clone(&replica), parts.offsets));
         replica.passed(opened.ordinal).await?;
         Ok(replica)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use kafscale_broker::ledger::{End, LoadError, Parts, Replica, SnapshotSettings};
+use kafscale_broker::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use kafscale_broker::metrics::Metrics;
 use kafscale_journal::Journal;
 use kafscale_journal::memory::{Fault, MemoryJournal};
@@ -18,6 +18,8 @@ use kafscale_metadata::{
 use kafscale_ports::Env;
 
 const TOPIC: TopicId = TopicId(7);
+/// How long offsets are kept.
+const RETENTION: Duration = Duration::from_secs(60 * 60);
 
 struct World {
     journal: Arc<MemoryJournal>,
@@ -40,6 +42,7 @@ impl World {
             broker,
             metrics: Arc::new(Metrics::new()),
             snapshots: SnapshotSettings { every_entries, every_bytes: u64::MAX },
+            offsets: OffsetExpiry { retention: RETENTION, ..OffsetExpiry::default() },
         };
         Replica::start(parts).await
     }

@@ -7,5 +7,6 @@ mod data_dir;
 mod http;
 mod ledger;
 mod metrics_page;
+mod offsets;
 mod pipes;
 mod protocol_page;

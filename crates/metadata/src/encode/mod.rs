@@ -21,7 +21,6 @@ use crate::limits::FEATURE_LEVEL;
 
 /// The generated messages.
 pub(crate) mod proto {
-    #![expect(clippy::large_enum_variant, reason = "generated; one message lives at a time")]
     #![expect(unreachable_pub, reason = "generated")]
     include!(concat!(env!("OUT_DIR"), "/kafscale.metadata.v1.rs"));
 }
