@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use kafscale_groups::Settings as GroupSettings;
 use kafscale_journal::Journal;
 use kafscale_journal::file::{FileJournal, Limits as JournalLimits, StartError as JournalError};
 use kafscale_log::read::{Cache, CacheSettings, Reader, Waiters};
@@ -27,6 +28,7 @@ use tracing::info;
 use crate::api::{Api, ApiSettings, Context};
 use crate::config::{DataDir, DataDirError, HostPort, KafkaListener, Settings};
 use crate::connection::{ConnectionSettings, Server};
+use crate::coordinator::{Coordinator, GroupLedger};
 use crate::fetch_sessions::FetchSessions;
 use crate::health::{Health, Serving};
 use crate::http::{self, LogControl};
@@ -61,6 +63,10 @@ pub trait Between: Send + Sync {
     }
     /// Between the record path and the replica.
     fn ledger(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        ledger
+    }
+    /// Between the coordinator of groups and the replica.
+    fn group_ledger(&self, ledger: Arc<dyn GroupLedger>) -> Arc<dyn GroupLedger> {
         ledger
     }
     /// Between the fold and the fetches that wait for it.
@@ -112,6 +118,7 @@ pub enum StartError {
 pub struct Broker {
     replica: Arc<Replica>,
     writer: Arc<Writer>,
+    groups: Arc<Coordinator>,
     health: Arc<Health>,
     budgets: Budgets,
     /// Cancelled first: no new connections, no new requests.
@@ -187,7 +194,8 @@ impl Broker {
         let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
-        let context = context(&settings, &env, &replica, &path, (&data_dir, &metrics));
+        let groups = coordinator(&settings, &env, &replica, between);
+        let context = context(&settings, &env, (&replica, &path, &groups), (&data_dir, &metrics));
         let context = Arc::new(context);
         let service = Arc::new(Api::new(Arc::clone(&context)));
         let connections =
@@ -202,7 +210,7 @@ impl Broker {
         let RecordPath { cache, writer, .. } = path;
         health.serving(Serving { context, cache, budgets: budgets.clone(), journal });
         info!(broker = settings.broker_id, session = format_args!("{:016x}", replica.nonce()), "serving");
-        Ok(Self { replica, writer, health, budgets, intake, http: http_stop, servers, _data_dir: data_dir })
+        Ok(Self { replica, writer, groups, health, budgets, intake, http: http_stop, servers, _data_dir: data_dir })
     }
 
     /// Returns when the broker has ended by itself, or was stopped: why.
@@ -214,7 +222,9 @@ impl Broker {
     pub async fn stop(&self) -> End {
         self.health.stopping();
         self.intake.cancel();
+        self.groups.stop();
         self.servers.wait().await;
+        self.groups.close();
         self.writer.close().await;
         let end = self.replica.leave().await;
         self.http.cancel();
@@ -314,11 +324,18 @@ impl RecordPath {
     }
 }
 
+/// The coordinator of groups, with what the state has of them.
+fn coordinator(settings: &Settings, env: &Env, replica: &Arc<Replica>, between: &dyn Between) -> Arc<Coordinator> {
+    let ledger = between.group_ledger(Arc::new(Arc::clone(replica)));
+    let initial_delay_ms = settings.groups.initial_rebalance_delay_ms.into();
+    let settings = GroupSettings { initial_delay_ms, ..GroupSettings::default() };
+    Coordinator::start(replica, ledger, env.clone(), settings)
+}
+
 fn context(
     settings: &Settings,
     env: &Env,
-    replica: &Arc<Replica>,
-    path: &RecordPath,
+    (replica, path, groups): (&Arc<Replica>, &RecordPath, &Arc<Coordinator>),
     (data_dir, metrics): (&DataDir, &Arc<Metrics>),
 ) -> Context {
     Context {
@@ -327,6 +344,7 @@ fn context(
         writer: Arc::clone(&path.writer),
         reader: Arc::clone(&path.reader),
         fetch_sessions: FetchSessions::new(env.clone()),
+        groups: Arc::clone(groups),
         broker_id: settings.broker_id,
         cluster_id: Text::from(Uuid(data_dir.identity().cluster).to_string()),
         settings: ApiSettings {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use kafscale_journal::file::FileJournal;
 use kafscale_log::Ledger;
 use kafscale_log::read::Cache;
-use kafscale_metadata::{GroupStage, State};
+use kafscale_metadata::State;
 use parking_lot::Mutex;
 
 use crate::api::Context;
@@ -76,6 +76,7 @@ impl Serving {
         metrics.memory.fetch_session_bytes.set(signed(bytes));
         self.sample_records(metrics);
         self.sample_state(metrics);
+        self.sample_groups(metrics);
     }
 
     fn sample_records(&self, metrics: &Metrics) {
@@ -109,29 +110,27 @@ impl Serving {
         metrics.fold.partitions.set(signed(state.partition_count()));
         metrics.fold.producers.set(signed(state.living_producers() as u64));
         metrics.snapshots.ordinal.set(signed(state.snapshot().map_or(0, |snapshot| snapshot.ordinal)));
-        sample_groups(&state, metrics);
+        sample_lag(&state, metrics);
+    }
+
+    fn sample_groups(&self, metrics: &Metrics) {
+        let (groups, to) = (&self.context.groups, &metrics.groups);
+        let stages = groups.stages();
+        stages.groups.iter().for_each(|(stage, count)| to.in_state(stage.as_str(), *count));
+        to.members.set(signed(stages.members as u64));
+        mirror(&to.generations, groups.counters().generations());
+        groups.counters().commits().iter().for_each(|(outcome, total)| to.commits(outcome, *total));
     }
 }
 
-/// Groups as the journal has them. The fold waits meanwhile; what is written is bounded, and so is the time.
-fn sample_groups(state: &State, metrics: &Metrics) {
-    let (mut empty, mut joined, mut assigned, mut members) = (0, 0, 0, 0);
+/// How far groups are behind. The fold waits meanwhile; what is written is bounded, and so is the time.
+fn sample_lag(state: &State, metrics: &Metrics) {
     let mut lag = metrics.groups.lag();
     for (id, group) in state.groups() {
-        members += group.members().len();
-        match group.stage() {
-            GroupStage::Empty => empty += 1,
-            GroupStage::Joined => joined += 1,
-            GroupStage::Assigned => assigned += 1,
-        }
         for (at, committed) in group.offsets() {
             let Some(topic) = state.topic(at.topic) else { continue };
             let Some(partition) = topic.partition(at.partition) else { continue };
             lag.add(id, topic.name(), at.partition, partition.high_watermark() - committed.offset);
         }
     }
-    metrics.groups.members.set(signed(members as u64));
-    metrics.groups.in_state("Empty", empty);
-    metrics.groups.in_state("CompletingRebalance", joined);
-    metrics.groups.in_state("Stable", assigned);
 }

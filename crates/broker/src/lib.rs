@@ -8,6 +8,7 @@ pub mod api;
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod coordinator;
 pub mod fetch_sessions;
 mod health;
 pub mod http;

@@ -61,6 +61,12 @@ pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// Open Kafka connections of a broker.
 pub const MAX_CONNECTIONS: usize = 20_000;
 
+/// Requests that wait for the coordinator of a group: one for each connection, and as many again whose connections have
+/// gone.
+pub const MAX_GROUP_REQUESTS: usize = 2 * MAX_CONNECTIONS;
+/// How much of a client's id is in the member id that it is given.
+pub const MEMBER_ID_PREFIX_BYTES: usize = 256;
+
 /// Lines of groups' lag in `/metrics`: about a megabyte. The rest is counted.
 pub const MAX_LAG_SERIES: usize = 10_000;
 /// Open HTTP connections.

@@ -5,6 +5,7 @@
 //! all, its records would be there twice. So: unknown is NOT_ENOUGH_REPLICAS_AFTER_APPEND, and a definite refusal that
 //! the client should repeat is NOT_ENOUGH_REPLICAS.
 
+use kafscale_groups::Error as GroupError;
 use kafscale_log::read::FetchError;
 use kafscale_log::write::{Dropped, Invalid};
 use kafscale_log::{CommitError, Stopped};
@@ -83,4 +84,37 @@ pub(super) fn read(error: FetchError) -> ErrorCode {
         FetchError::StoreFailed => ErrorCode::KafkaStorageError,
         FetchError::Stopped => ErrorCode::NotLeaderOrFollower,
     }
+}
+
+/// Why the coordinator of a group says no.
+pub(super) fn group(error: &GroupError) -> ErrorCode {
+    match error {
+        GroupError::UnknownMember => ErrorCode::UnknownMemberId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::FencedInstance => ErrorCode::FencedInstanceId,
+        GroupError::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::GroupFull => ErrorCode::GroupMaxSizeReached,
+        GroupError::MemberIdRequired(_) => ErrorCode::MemberIdRequired,
+        GroupError::InvalidGroup => ErrorCode::InvalidGroupId,
+        GroupError::NotEmpty => ErrorCode::NonEmptyGroup,
+        GroupError::NotFound => ErrorCode::GroupIdNotFound,
+        GroupError::Subscribed => ErrorCode::GroupSubscribedToTopic,
+        GroupError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        GroupError::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::TooLarge => ErrorCode::UnknownServerError,
+        GroupError::Retry => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+    }
+}
+
+/// As [`group`], with the code for "no error".
+pub(super) fn group_result(result: Result<(), GroupError>) -> ErrorCode {
+    result.map_or_else(|error| group(&error), |()| ErrorCode::None)
+}
+
+/// As [`stopped`], where a client asks the coordinator of a group.
+pub(super) fn coordinator_stopped(_: Stopped) -> ErrorCode {
+    group(&GroupError::NotCoordinator)
 }

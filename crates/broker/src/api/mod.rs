@@ -9,17 +9,28 @@ mod api_versions;
 mod broker_config;
 mod brokers;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_topic_partitions;
 mod errors;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod produce;
 mod seen;
+mod sync_group;
 pub mod topic_config;
 
 use std::ops::RangeInclusive;
@@ -41,6 +52,7 @@ use tracing::{debug, warn};
 
 use self::seen::{Seen, Watch};
 use crate::connection::{Answer, Frame, Peer, Reply, Service, allowance};
+use crate::coordinator::Coordinator;
 use crate::fetch_sessions::FetchSessions;
 use crate::ledger::Replica;
 use crate::lines::Lines;
@@ -66,11 +78,22 @@ pub const APIS: &[Supported] = &[
     fetch::API,
     list_offsets::API,
     metadata::API,
+    offset_commit::API,
+    offset_fetch::API,
+    find_coordinator::API,
+    join_group::API,
+    heartbeat::API,
+    leave_group::API,
+    sync_group::API,
+    describe_groups::API,
+    list_groups::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
     init_producer_id::API,
     describe_configs::API,
+    delete_groups::API,
+    offset_delete::API,
     describe_cluster::API,
     describe_topic_partitions::API,
 ];
@@ -98,6 +121,8 @@ pub struct Context {
     pub reader: Arc<Reader>,
     /// What consumers are known to read.
     pub fetch_sessions: FetchSessions,
+    /// The consumer groups.
+    pub groups: Arc<Coordinator>,
     /// This broker's id.
     pub broker_id: i32,
     /// The cluster's id, as clients see it.
@@ -202,6 +227,19 @@ impl Api {
                 .boxed()
             }};
         }
+        /// The handler gives the frame's memory back by itself, long before the answer.
+        macro_rules! serve_holding {
+            ($api:ident) => {{
+                let (decoder, mut frame) = request;
+                let request = body(&mut call, decoder, &mut frame)?;
+                async move {
+                    call.seen.begins();
+                    let response = $api::handle(&context, &call, request, frame).await;
+                    answer(&call, &response)
+                }
+                .boxed()
+            }};
+        }
         Ok(match key {
             k if k == list_offsets::API.key => serve!(list_offsets),
             k if k == metadata::API.key => serve!(metadata),
@@ -212,6 +250,17 @@ impl Api {
             k if k == describe_configs::API.key => serve!(describe_configs),
             k if k == describe_cluster::API.key => serve!(describe_cluster),
             k if k == describe_topic_partitions::API.key => serve!(describe_topic_partitions),
+            k if k == find_coordinator::API.key => serve!(find_coordinator),
+            k if k == join_group::API.key => serve_holding!(join_group),
+            k if k == sync_group::API.key => serve_holding!(sync_group),
+            k if k == heartbeat::API.key => serve!(heartbeat),
+            k if k == leave_group::API.key => serve!(leave_group),
+            k if k == offset_commit::API.key => serve_holding!(offset_commit),
+            k if k == offset_fetch::API.key => serve!(offset_fetch),
+            k if k == describe_groups::API.key => serve!(describe_groups),
+            k if k == list_groups::API.key => serve!(list_groups),
+            k if k == delete_groups::API.key => serve!(delete_groups),
+            k if k == offset_delete::API.key => serve!(offset_delete),
             k if k == fetch::API.key => {
                 let (decoder, mut frame) = request;
                 let request = body(&mut call, decoder, &mut frame)?;

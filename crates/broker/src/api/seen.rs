@@ -19,7 +19,9 @@ use crate::connection::Peer;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, api_name};
 
-/// Clients choose their ids; a log line shows this much of one.
+/// Clients choose their ids; this much of one is kept …
+const CLIENT_BYTES: usize = 1024;
+/// … and a log line shows this much.
 const SHOWN_CLIENT_BYTES: usize = 64;
 
 /// What all requests are noticed by.
@@ -56,9 +58,14 @@ impl Seen {
     /// A request whose header was read. The client's id is copied: a slice would keep the whole frame.
     pub(super) fn new(watch: &Arc<Watch>, key: i16, client: Option<&Text>) -> Self {
         let client = client.map_or("", |client| client);
-        let client = &client[..client.floor_char_boundary(SHOWN_CLIENT_BYTES)];
+        let client = &client[..client.floor_char_boundary(CLIENT_BYTES)];
         let (watch, begun) = (Arc::clone(watch), watch.now());
         Self { watch, key, client: client.into(), topics: 0, patience: Duration::ZERO, begun }
+    }
+
+    /// The client's id, as the request's header has it; empty if it has none.
+    pub(super) fn client(&self) -> &str {
+        &self.client
     }
 
     /// Its body was read.
@@ -98,6 +105,7 @@ impl Seen {
         watch.metrics.requests.slow(self.key);
         if let Some(left_out) = watch.lines.admit(now) {
             let (ms, listener) = (took.as_millis(), &*peer.listener);
+            let client = &client[..client.floor_char_boundary(SHOWN_CLIENT_BYTES)];
             warn!(api, peer = %peer.addr, listener, client = ?client, ms, topics, left_out, "slow request");
         }
     }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub memory: Memory,
     /// Topics that come into being by use.
     pub topics: Topics,
+    /// Consumer groups.
+    pub groups: Groups,
     /// Objects written in a second on average, at most.
     pub flush_per_second: u32,
     /// Journal entries from one snapshot of the state to the next.
@@ -71,6 +73,13 @@ pub struct Topics {
     pub auto_create: bool,
     /// With how many partitions.
     pub auto_create_partitions: i32,
+}
+
+/// Consumer groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// How long the first generation of an empty group waits for more members.
+    pub initial_rebalance_delay_ms: u32,
 }
 
 /// Logs.
@@ -200,6 +209,13 @@ impl Settings {
                 auto_create_partitions: given.get(
                     "auto-create-partitions",
                     |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)),
+                    parsed,
+                )?,
+            },
+            groups: Groups {
+                initial_rebalance_delay_ms: given.get(
+                    "group-initial-rebalance-delay-ms",
+                    |v| v.parse().ok().filter(|ms| *ms <= 600_000),
                     parsed,
                 )?,
             },

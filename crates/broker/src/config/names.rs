@@ -45,6 +45,8 @@ pub const SETTINGS: &[Setting] = &[
         takes: "true or false", help: "Whether a topic is created when a client first asks for it" },
     Setting { flag: "auto-create-partitions", variables: &["KAFSCALE_AUTO_CREATE_PARTITIONS"], value: "N", default: "1",
         takes: "a number from 1 to 10000", help: "The partitions of a topic created so" },
+    Setting { flag: "group-initial-rebalance-delay-ms", variables: &["KAFSCALE_GROUP_INITIAL_REBALANCE_DELAY_MS"], value: "MS", default: "1000",
+        takes: "a number of milliseconds from 0 to 600000", help: "How long the first generation of an empty consumer group waits for more members" },
     Setting { flag: "flush-per-second", variables: &["KAFSCALE_FLUSH_PER_SECOND"], value: "N", default: "100",
         takes: "a number from 1 to 10000", help: "Objects written in a second, at most, while none is full" },
     Setting { flag: "snapshot-entries", variables: &["KAFSCALE_SNAPSHOT_ENTRIES"], value: "N", default: "10000",

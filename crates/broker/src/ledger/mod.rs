@@ -21,6 +21,7 @@ mod pending;
 mod snapshots;
 mod start;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,10 +99,19 @@ pub struct Replica {
 impl Replica {
     /// Appends a command and returns what this broker's fold decided about it.
     pub async fn propose(&self, command: Command) -> Result<Outcome, CommitError> {
+        self.submit(command).await.await
+    }
+
+    /// Gives a command its place in the journal's order: commands that one task gives one after the other are appended
+    /// in that order. The future that comes back is the fold's decision; the command is on its way also without it.
+    pub async fn submit(&self, command: Command) -> impl Future<Output = Result<Outcome, CommitError>> + Send + use<> {
         let (reply, outcome) = oneshot::channel();
-        self.send(Proposal::Command(command, reply)).await?;
-        // A dropped reply is one that nobody will ever answer: the entry may still be in the journal.
-        outcome.await.unwrap_or(Err(CommitError::Unknown))
+        let sent = self.send(Proposal::Command(command, reply)).await;
+        async move {
+            sent?;
+            // A dropped reply is one that nobody will ever answer: the entry may still be in the journal.
+            outcome.await.unwrap_or(Err(CommitError::Unknown))
+        }
     }
 
     /// Returns once the fold is known to have been at the journal's end at some moment of the last `max_age`: at once

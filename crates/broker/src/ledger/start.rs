@@ -123,7 +123,7 @@ impl Replica {
 
     /// Starts a task without which the broker cannot go on: if it panics, the broker ends. A broker that goes on
     /// without its follower, or without snapshots, would be found out much later.
-    fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let replica = Arc::clone(self);
         let guarded = async move {
             if AssertUnwindSafe(task).catch_unwind().await.is_err() {

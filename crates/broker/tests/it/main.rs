@@ -4,6 +4,7 @@
 
 mod connection;
 mod data_dir;
+mod groups;
 mod http;
 mod ledger;
 mod metrics_page;

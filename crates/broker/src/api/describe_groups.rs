@@ -1,0 +1,66 @@
+//! DescribeGroups (key 15), versions 0–6.
+//!
+//! Groups with their members as the coordinator has them, behind a barrier. What members said and were assigned is
+//! shown while the group is stable, as in Kafka. A group that does not exist is "Dead" without an error, and from v6 on
+//! GROUP_ID_NOT_FOUND with a message (KIP-1043). v4 has static members (KIP-345). Authorized operations (v3, KIP-430)
+//! are not reported: there are no ACLs.
+
+use kafscale_groups::{DescribedMember, Description};
+use kafscale_wire::describe_groups::{
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
+};
+use kafscale_wire::{ErrorCode, Text};
+
+use super::{Call, Context, Supported};
+
+pub(super) const API: Supported = Supported { key: 15, name: "DescribeGroups", advertised: 0..=6, served: 0..=6 };
+
+/// Kafka's name of the state of a group that is none.
+const DEAD: &str = "Dead";
+
+pub(super) async fn handle(context: &Context, call: &Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let passed = context.groups.barrier().await;
+    let describe = |group_id: Text| match passed {
+        Ok(()) => match context.groups.describe(&group_id) {
+            Some(found) => describe(group_id, found),
+            None => unknown(call.version, group_id),
+        },
+        Err(_stopped) => {
+            DescribedGroup { error_code: ErrorCode::NotCoordinator.code(), group_id, ..Default::default() }
+        }
+    };
+    DescribeGroupsResponse { groups: request.groups.into_iter().map(describe).collect(), ..Default::default() }
+}
+
+fn describe(group_id: Text, found: Description) -> DescribedGroup {
+    DescribedGroup {
+        group_id,
+        group_state: Text::from_static(found.stage.as_str()),
+        protocol_type: Text::from(found.protocol_type),
+        protocol_data: Text::from(found.protocol),
+        members: found.members.into_iter().map(member).collect(),
+        ..Default::default()
+    }
+}
+
+fn member(found: DescribedMember) -> DescribedGroupMember {
+    DescribedGroupMember {
+        member_id: Text::from(&*found.id),
+        group_instance_id: found.instance.map(Text::from),
+        client_id: Text::from(found.client_id),
+        client_host: Text::from(found.client_host),
+        member_metadata: found.subscription,
+        member_assignment: found.assignment,
+    }
+}
+
+fn unknown(version: i16, group_id: Text) -> DescribedGroup {
+    let error = if version >= 6 { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
+    DescribedGroup {
+        error_code: error.code(),
+        error_message: (version >= 6).then(|| Text::from(format!("there is no group {}", &*group_id))),
+        group_id,
+        group_state: Text::from_static(DEAD),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,6 @@
+//! Consumer groups through the wire: a whole broker over pipes, on a directory, with paused time.
+
+mod life;
+mod parked;
+mod versions;
+mod world;
