@@ -162,9 +162,12 @@ fn log(context: &Context, cause: &Cause) {
         }
         Cause::Io(error) => tracing::debug!(connection, %addr, listener, %error, "connection closed: it broke"),
         Cause::Panic(_) => tracing::error!(connection, %addr, listener, %cause, "connection closed"),
-        // Where the request was read it was said why.
-        Cause::Unanswerable => tracing::debug!(connection, %addr, listener, %cause, "connection closed"),
-        Cause::Length { .. } | Cause::Memory(_) | Cause::HalfSent | Cause::Unread | Cause::Undrained => {
+        Cause::Length { .. }
+        | Cause::Memory(_)
+        | Cause::HalfSent
+        | Cause::Unread
+        | Cause::Unanswerable
+        | Cause::Undrained => {
             if let Some(left_out) = context.server.lines.admit(context.now()) {
                 tracing::warn!(connection, %addr, listener, %cause, left_out, "connection closed");
             }
