@@ -14,7 +14,7 @@ import pytest
 from harness import java, librdkafka, wire
 from harness.dataset import Entry
 from harness.nat import MappedPort
-from harness.server import HOST, Kafscale, free_port
+from harness.server import HOST, Kafscale, free_port, wait_until
 
 pytestmark = pytest.mark.ours("its own flags")
 
@@ -63,6 +63,20 @@ def round_trip(server, topic, bootstrap):
     assert [e.value for e in got] == [e.value for e in ENTRIES]
 
 
+def coordinated(bootstrap, topic):
+    """The records that a consumer group reads through `bootstrap`: its coordinator must be reached there too."""
+    consumer = librdkafka.consumer(At(bootstrap), group_id=bootstrap, auto_offset_reset="earliest")
+    consumer.subscribe([topic])
+    try:
+        got = wait_until(lambda: consumer.consume(len(ENTRIES), timeout=1), f"a member of a group at {bootstrap} gets records")
+        while len(got) < len(ENTRIES) and (more := consumer.consume(len(ENTRIES), timeout=10)):
+            got += more
+        consumer.commit(message=got[-1], asynchronous=False)
+        return len(got)
+    finally:
+        consumer.close()
+
+
 def test_behind_a_mapped_port_the_advertised_address_decides(own):
     with MappedPort(own.address) as mapped:
         inside = f"{HOST}:{free_port()}"
@@ -103,6 +117,7 @@ def test_each_listener_tells_its_own_address(own):
         round_trip(own, "inside", own.bootstrap)
         round_trip(own, "outside", mapped.bootstrap)
         for bootstrap in (own.bootstrap, mapped.bootstrap):
+            assert coordinated(bootstrap, "outside") == len(ENTRIES)
             done = java.tool("kafka-topics", "--bootstrap-server", bootstrap, "--list")
             assert done.returncode == 0 and "outside" in done.stdout, done.stderr
 

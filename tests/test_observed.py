@@ -5,7 +5,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from harness import wire
+from confluent_kafka import TopicPartition
+from harness import librdkafka, wire
+from harness.dataset import Entry
 from harness.server import HOST, ROOT, Kafscale, wait_until
 
 pytestmark = pytest.mark.ours("its own metrics")
@@ -71,6 +73,26 @@ def test_the_metrics_add_up(own):
     assert (values(after, "kafscale_topics")[""], values(after, "kafscale_partitions")[""]) == (1, 3)
     assert values(after, "kafscale_connections_open") == {'listener="PLAINTEXT"': 1}
     assert grown("kafscale_cache_hits_total") >= 1, "a record that was just written is read from memory"
+
+
+def test_groups_and_their_lag(own):
+    own.start()
+    own.create_topic("t", 2)
+    librdkafka.produce(own, "t", [Entry(p, i, 1_700_000_000_000, b"k", b"v", ()) for p in range(2) for i in range(100)])
+    consumer = librdkafka.consumer(own, group_id='a "group"', auto_offset_reset="earliest")
+    consumer.subscribe(["t"])
+    wait_until(lambda: consumer.consume(500, timeout=1), "the group gets records")
+    text = own.http("/metrics")
+    assert values(text, "kafscale_groups") == {f'state="{s}"': 0.0 for s in ("Empty", "PreparingRebalance", "CompletingRebalance")} | {'state="Stable"': 1.0}
+    assert values(text, "kafscale_group_members")[""] == 1 and values(text, "kafscale_group_generations_total")[""] == 1
+    assert values(text, "kafscale_group_lag") == {}, "nothing is committed yet"
+    consumer.commit(offsets=[TopicPartition("t", 0, 40), TopicPartition("t", 1, 100)], asynchronous=False)
+    labels = 'group="a \\"group\\"",topic="t",partition="{}"'
+    assert values(own.http("/metrics"), "kafscale_group_lag") == {labels.format(0): 60, labels.format(1): 0}
+    consumer.close()
+    wait_until(lambda: values(own.http("/metrics"), "kafscale_groups")['state="Empty"'] == 1, "the group is empty")
+    text = own.http("/metrics")
+    assert values(text, "kafscale_group_lag_left_out")[""] == 0 and values(text, "kafscale_offset_commits_total")['outcome="stored"'] == 1
 
 
 def test_every_metric_that_is_scraped_is_in_the_document(own):

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::api::Context;
 use crate::broker::Budgets;
 use crate::http::Status;
-use crate::metrics::{Metrics, mirror, signed};
+use crate::metrics::{LagSeries, Metrics, mirror, signed};
 
 /// What is sampled.
 pub(crate) struct Serving {
@@ -110,7 +110,9 @@ impl Serving {
         metrics.fold.partitions.set(signed(state.partition_count()));
         metrics.fold.producers.set(signed(state.living_producers() as u64));
         metrics.snapshots.ordinal.set(signed(state.snapshot().map_or(0, |snapshot| snapshot.ordinal)));
-        sample_lag(&state, metrics);
+        let lag = lag(&state);
+        drop(state);
+        metrics.groups.lag(lag);
     }
 
     fn sample_groups(&self, metrics: &Metrics) {
@@ -123,9 +125,9 @@ impl Serving {
     }
 }
 
-/// How far groups are behind. The fold waits meanwhile; what is written is bounded, and so is the time.
-fn sample_lag(state: &State, metrics: &Metrics) {
-    let mut lag = metrics.groups.lag();
+/// How far groups are behind.
+fn lag(state: &State) -> LagSeries {
+    let mut lag = LagSeries::default();
     for (id, group) in state.groups() {
         for (at, committed) in group.offsets() {
             let Some(topic) = state.topic(at.topic) else { continue };
@@ -133,4 +135,5 @@ fn sample_lag(state: &State, metrics: &Metrics) {
             lag.add(id, topic.name(), at.partition, partition.high_watermark() - committed.offset);
         }
     }
+    lag
 }

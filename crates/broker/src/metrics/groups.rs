@@ -47,36 +47,32 @@ impl GroupMetrics {
         mirror(&self.commits.get_or_create(&OutcomeLabel { outcome }), total);
     }
 
-    /// Begins to set the lag of all groups anew.
-    pub fn lag(&self) -> LagSeries<'_> {
+    /// Sets the lag of all groups anew.
+    pub fn lag(&self, lag: LagSeries) {
         self.lag.clear();
-        LagSeries { metrics: self, written: 0, left_out: 0 }
+        for (label, records) in lag.lines {
+            self.lag.get_or_create(&label).set(records);
+        }
+        self.lag_left_out.set(lag.left_out);
     }
 }
 
-/// The lag of groups while it is set.
-pub struct LagSeries<'a> {
-    metrics: &'a GroupMetrics,
-    written: usize,
+/// The lag of groups, gathered apart from the metrics: the state it is read from is locked meanwhile.
+#[derive(Default)]
+pub struct LagSeries {
+    lines: Vec<(LagLabels, i64)>,
     left_out: i64,
 }
 
-impl LagSeries<'_> {
+impl LagSeries {
     /// The records between a committed offset and the end of its partition. An offset beyond the end is no lag.
     pub fn add(&mut self, group: &str, topic: &str, partition: u32, lag: i64) {
-        if self.written == MAX_LAG_SERIES {
+        if self.lines.len() == MAX_LAG_SERIES {
             self.left_out += 1;
             return;
         }
-        self.written += 1;
         let label = LagLabels { group: group.to_owned(), topic: topic.to_owned(), partition };
-        self.metrics.lag.get_or_create(&label).set(lag.max(0));
-    }
-}
-
-impl Drop for LagSeries<'_> {
-    fn drop(&mut self) {
-        self.metrics.lag_left_out.set(self.left_out);
+        self.lines.push((label, lag.max(0)));
     }
 }
 

@@ -24,7 +24,9 @@ fn touched() -> Metrics {
     metrics.cache.bytes("written", 1);
     metrics.groups.in_state("Stable", 1);
     metrics.groups.commits("stored", 1);
-    metrics.groups.lag().add("g", "t", 0, 1);
+    let mut lag = LagSeries::default();
+    lag.add("g", "t", 0, 1);
+    metrics.groups.lag(lag);
     metrics
 }
 
@@ -78,10 +80,11 @@ fn connections_are_open_until_dropped() {
 fn lag_has_a_bounded_number_of_lines_that_follow_the_groups() {
     let metrics = Metrics::new();
     let set = |groups: &[&str], partitions: u32| {
-        let mut lag = metrics.groups.lag();
+        let mut lag = LagSeries::default();
         for group in groups {
             (0..partitions).for_each(|partition| lag.add(group, "t", partition, i64::from(partition) - 1));
         }
+        metrics.groups.lag(lag);
     };
     set(&["a\n\"b\\"], 2);
     let text = metrics.render();
