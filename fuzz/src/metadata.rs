@@ -3,10 +3,12 @@
 //! Whatever can be decoded is folded, by the fold and by its naive reference, which must agree; whatever state comes of
 //! it survives a snapshot; and from a snapshot that was taken for a state the fold goes on.
 
+use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::reference::Reference;
 use kafscale_metadata::{
-    Applied, BatchMeta, Command, CommitBundle, CreateTopic, Entry, ObjectKind, OpenSession, Outcome as Decided,
-    ProducerBatch, Reservation, Run, SnapshotError, State, Stop, TopicId, TopicPartition, apply, snapshot as snapshots,
+    Applied, BatchMeta, Command, CommitBundle, CommitOffsets, CompleteJoin, CreateTopic, Entry, ObjectKind,
+    OffsetCommit, OpenSession, Outcome as Decided, Part, ProducerBatch, Reservation, Run, SnapshotError, State, Stop,
+    TopicId, TopicPartition, apply, snapshot as snapshots,
 };
 
 use crate::outcome::{Outcome, Way};
@@ -115,7 +117,8 @@ pub fn snapshot(input: &[u8]) -> Outcome {
         }
     };
     survives(&state);
-    let shape = [state.topics().len(), state.living_producers(), usize::from(state.snapshot().is_some())];
+    let published = usize::from(state.snapshot().is_some());
+    let shape = [state.topics().len(), state.living_producers(), published, state.group_count()];
     way.found(&shape.map(|count| count.min(3).to_string().replace('0', "none")));
     for entry in what_follows(&state) {
         let ordinal = state.ordinal().saturating_add(1);
@@ -129,9 +132,17 @@ pub fn snapshot(input: &[u8]) -> Outcome {
 }
 
 /// Entries of a new session that touch what is in the state.
-fn what_follows(state: &State) -> [Entry; 3] {
+fn what_follows(state: &State) -> [Entry; 4] {
     let nonce = (1..).find(|nonce| state.session(*nonce).is_none()).expect("nonces do not run out");
-    let entry = |n, commands| Entry { feature_level: 1, nonce, n, time_ms: 9, reserved: Vec::new(), low: 0, commands };
+    let entry = |n, commands| Entry {
+        feature_level: FEATURE_LEVEL,
+        nonce,
+        n,
+        time_ms: 9,
+        reserved: Vec::new(),
+        low: 0,
+        commands,
+    };
     let open = OpenSession { broker_id: 1, identity: 1, listeners: Vec::new(), rack: None };
     let mut opening = entry(0, vec![Command::OpenSession(open)]);
     opening.reserved = vec![Reservation { kind: ObjectKind::Bundle, end: 9 }];
@@ -152,7 +163,41 @@ fn what_follows(state: &State) -> [Entry; 3] {
         ending.push(Command::DeleteTopic { topic: topic.id() });
         ending.push(Command::CreateTopic(create(topic.name())));
     }
-    [opening, entry(1, writing), entry(2, ending)]
+    [opening, entry(1, writing), entry(2, of_groups(state)), entry(3, ending)]
+}
+
+/// What the members of the groups would say next, and what they leave.
+fn of_groups(state: &State) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (id, group) in state.groups().take(4) {
+        let member = group.members().next().map_or_else(String::new, |member| member.id().to_string());
+        let generation = if group.members().len() == 0 { -1 } else { group.generation() };
+        let partitions: Vec<TopicPartition> = group.offsets().map(|(partition, _)| partition).take(3).collect();
+        let commit = |partition: &TopicPartition| OffsetCommit {
+            partition: *partition,
+            offset: 9,
+            leader_epoch: 1,
+            metadata: "again".to_owned(),
+        };
+        let offsets = partitions.iter().map(commit).collect();
+        let (joining, next) = (id.to_owned(), group.generation().saturating_add(1));
+        commands.push(Command::CommitOffsets(CommitOffsets { group: id.to_owned(), generation, member, offsets }));
+        commands.push(Command::DeleteOffsets { group: id.to_owned(), partitions });
+        commands.push(Command::CompleteJoin(CompleteJoin {
+            group: joining,
+            generation: next,
+            protocol_type: "consumer".to_owned(),
+            protocol: "range".to_owned(),
+            leader: "".into(),
+            members: Vec::new(),
+            part: Part::WHOLE,
+        }));
+    }
+    for found in state.expired_offsets(i64::MAX, "").found {
+        let (group, generation, offsets) = (found.group.to_string(), found.generation, found.offsets);
+        commands.push(Command::ExpireOffsets { group, generation, offsets });
+    }
+    commands
 }
 
 /// Batches of everyone who may write: no producer, a new one, and those that the partition knows.

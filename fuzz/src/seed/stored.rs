@@ -7,9 +7,11 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use kafscale_journal::file::FileJournal;
 use kafscale_journal::{Identity, Journal, Pointer};
+use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{
-    BatchMeta, Command, CommitBundle, CreateTopic, Entry, Listener, ObjectId, ObjectKind, OpenSession, ProducerBatch,
-    Reservation, Run, State, TopicId, TopicPartition, apply, snapshot,
+    BatchMeta, Command, CommitBundle, CommitOffsets, CompleteJoin, CompleteSync, CreateTopic, Entry, GroupMember,
+    Listener, ObjectId, ObjectKind, OffsetCommit, OpenSession, Part, ProducerBatch, ReplaceMember, Reservation, Run,
+    State, TopicId, TopicPartition, apply, snapshot,
 };
 
 use super::Input;
@@ -45,7 +47,7 @@ fn life() -> Vec<Entry> {
         _ => Vec::new(),
     };
     let entry = |(n, command)| Entry {
-        feature_level: 1,
+        feature_level: FEATURE_LEVEL,
         nonce: 77,
         n,
         time_ms: 1_700_000_000_000 + n as i64,
@@ -75,9 +77,81 @@ fn bundle(topic: TopicId, number: u32, first_sequence: i32) -> Command {
     Command::CommitBundle(CommitBundle { number, runs: vec![run(0), run(1)] })
 }
 
-/// The stored journal of an earlier release, which the metadata crate keeps.
-fn golden() -> anyhow::Result<Vec<Vec<u8>>> {
-    let path = home().join("../crates/metadata/testdata/journal-1.bin");
+/// Entries of a group's life: two members, one of them static, join in parts, commit, and leave.
+fn group_life() -> Vec<Entry> {
+    let topic = TopicId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    let partition = |partition| TopicPartition { topic, partition };
+    let group = || "payments".to_owned();
+    let time_ms = 1_700_000_000_005;
+    let assignments = vec![("a".into(), Bytes::from_static(b"one")), ("b".into(), Bytes::from_static(b"two"))];
+    let assigned = CompleteSync { group: group(), generation: 1, assignments, part: Part::WHOLE };
+    let replace = ReplaceMember { group: group(), generation: 1, old: "b".into(), new: member("c", Some("i")) };
+    let seen = vec![(partition(1), time_ms), (partition(2), time_ms)];
+    let steps = vec![
+        generation(1, vec![member("a", None)], Part { index: 0, last: false }),
+        generation(1, vec![member("b", Some("i"))], Part { index: 1, last: true }),
+        Command::CompleteSync(assigned),
+        Command::AddPartitions { topic, count: 5 },
+        offsets(topic, 1, "a"),
+        Command::ReplaceMember(replace),
+        offsets(topic, 1, "b"),
+        generation(2, Vec::new(), Part::WHOLE),
+        Command::DeleteOffsets { group: group(), partitions: vec![partition(0)] },
+        Command::ExpireOffsets { group: group(), generation: 2, offsets: seen },
+        offsets(topic, -1, ""),
+        Command::DeleteGroup { group: group() },
+    ];
+    let mut entries = life();
+    entries.truncate(2);
+    let opening = entries[0].clone();
+    entries.extend((2_u64..).zip(steps).map(|(n, command)| Entry {
+        n,
+        time_ms: 1_700_000_000_000 + n as i64 - 1,
+        reserved: Vec::new(),
+        commands: vec![command],
+        ..opening.clone()
+    }));
+    entries
+}
+
+fn member(id: &str, instance: Option<&str>) -> GroupMember {
+    GroupMember {
+        id: id.into(),
+        instance: instance.map(str::to_owned),
+        client_id: "consumer-1".to_owned(),
+        client_host: "/10.1.2.3".to_owned(),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 300_000,
+        subscription: Bytes::from_static(b"\0\x03\0\0\0\x01\0\x06orders\xff\xff\xff\xff\0\0\0\0"),
+    }
+}
+
+fn generation(generation: i32, members: Vec<GroupMember>, part: Part) -> Command {
+    Command::CompleteJoin(CompleteJoin {
+        group: "payments".to_owned(),
+        generation,
+        protocol_type: "consumer".to_owned(),
+        protocol: "range".to_owned(),
+        leader: if generation == 1 { "a".into() } else { "".into() },
+        members,
+        part,
+    })
+}
+
+fn offsets(topic: TopicId, generation: i32, member: &str) -> Command {
+    let offset = |index: u32| OffsetCommit {
+        partition: TopicPartition { topic, partition: index },
+        offset: 1_000 + i64::from(index),
+        leader_epoch: i32::from(index > 0) - 1,
+        metadata: if index == 2 { "note".to_owned() } else { String::new() },
+    };
+    let (group, member, offsets) = ("payments".to_owned(), member.to_owned(), (0..4).map(offset).collect());
+    Command::CommitOffsets(CommitOffsets { group, generation, member, offsets })
+}
+
+/// A stored journal of an earlier release, which the metadata crate keeps.
+fn golden(level: u32) -> anyhow::Result<Vec<Vec<u8>>> {
+    let path = home().join(format!("../crates/metadata/testdata/journal-{level}.bin"));
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let (mut rest, mut entries) = (bytes.as_slice(), Vec::new());
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
@@ -101,7 +175,8 @@ fn plain(entry: &[u8]) -> Vec<u8> {
 
 pub(super) fn entries() -> anyhow::Result<Vec<Input>> {
     let life: Vec<Vec<u8>> = life().iter().map(Entry::encode).collect();
-    let golden = golden()?;
+    let (golden, of_groups) = (golden(1)?, golden(2)?);
+    let group_life: Vec<Vec<u8>> = group_life().iter().map(Entry::encode).collect();
     let input = |flags: u8, entries: &[Vec<u8>]| [vec![flags], join(entries.iter().map(Vec::as_slice))].concat();
     let plain = |entries: &[Vec<u8>]| entries.iter().map(|entry| plain(entry)).collect::<Vec<_>>();
     let mut inputs = vec![
@@ -111,6 +186,14 @@ pub(super) fn entries() -> anyhow::Result<Vec<Input>> {
     ];
     for (n, entry) in life.iter().enumerate() {
         inputs.push((format!("life-{n}"), input(1, &plain(&[life[0].clone(), entry.clone()]))));
+    }
+    inputs.push(("groups".to_owned(), input(0, &group_life)));
+    inputs.push(("groups-plain".to_owned(), input(1, &plain(&group_life))));
+    for n in 3..group_life.len() {
+        inputs.push((format!("groups-{n}"), input(1, &plain(&group_life[..n]))));
+    }
+    for (n, some) in of_groups.chunks(60).take(3).enumerate() {
+        inputs.push((format!("stored-groups-{n}"), input(1, &plain(some))));
     }
     for count in [4, 12, 40] {
         inputs.push((format!("stored-{count}"), input(0, &golden[..count])));
@@ -131,11 +214,21 @@ pub(super) fn snapshots() -> anyhow::Result<Vec<Input>> {
         states.push((format!("life-{ordinal}"), state.clone()));
     }
     let mut state = State::new();
-    for (ordinal, bytes) in (1..).zip(golden()?) {
-        let entry = Entry::decode(&bytes).context("a stored entry")?;
-        apply(&mut state, ordinal, &entry).context("a stored journal folds")?;
-        if [20, 60, 150, 301].contains(&ordinal) {
-            states.push((format!("stored-{ordinal}"), state.clone()));
+    for (ordinal, entry) in (1..).zip(group_life()) {
+        apply(&mut state, ordinal, &entry).context("a group's life folds")?;
+        if ordinal > 2 {
+            states.push((format!("groups-{ordinal}"), state.clone()));
+        }
+    }
+    for (level, ordinals) in [(1, [20, 60, 150, 301]), (2, [20, 60, 150, 401])] {
+        let mut state = State::new();
+        for (ordinal, bytes) in (1..).zip(golden(level)?) {
+            let entry = Entry::decode(&bytes).context("a stored entry")?;
+            apply(&mut state, ordinal, &entry).context("a stored journal folds")?;
+            if ordinals.contains(&ordinal) {
+                let name = if level == 1 { "stored" } else { "stored-groups" };
+                states.push((format!("{name}-{ordinal}"), state.clone()));
+            }
         }
     }
     let mut inputs = Vec::new();

@@ -156,3 +156,7 @@ fn is_unfinished(state: &State, id: &str, unfinished: &Unfinished) -> bool {
     };
     fits && id.len() <= GROUP_ID_BYTES && unfinished.next > 0 && state.sessions.is_live(unfinished.nonce)
 }
+
+#[cfg(test)]
+#[path = "read_groups_tests.rs"]
+mod tests;

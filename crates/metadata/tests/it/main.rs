@@ -8,6 +8,7 @@ mod differential;
 mod encoding;
 mod generate;
 mod golden;
+mod groups;
 mod reads;
 mod snapshots;
 mod transcript;

@@ -120,7 +120,7 @@ fn opaque(numbers: &mut Numbers) -> Bytes {
 fn member(numbers: &mut Numbers, member: u64) -> GroupMember {
     GroupMember {
         id: id(member),
-        instance: (member % 2 == 0).then(|| format!("instance-{member}")),
+        instance: member.is_multiple_of(2).then(|| format!("instance-{member}")),
         client_id: format!("client-{}", numbers.below(3)),
         client_host: "/10.1.2.3".to_owned(),
         session_timeout_ms: 45_000,
