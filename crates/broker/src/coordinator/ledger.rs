@@ -44,7 +44,7 @@ impl GroupLedger for Arc<Replica> {
         Ledger::barrier(&**self).await
     }
 
-    async fn fresh(&self, _max_age: Duration) -> Result<(), Stopped> {
-        Ledger::barrier(&**self).await
+    async fn fresh(&self, max_age: Duration) -> Result<(), Stopped> {
+        Replica::fresh(self, max_age).await
     }
 }

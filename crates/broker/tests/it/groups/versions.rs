@@ -215,6 +215,9 @@ async fn administrators_see_and_delete_groups() {
     );
     let before = client.call(5, DescribeGroupsRequest { groups: vec![text("nobody")], ..Default::default() }).await;
     assert_eq!((&*before.groups[0].group_state, before.groups[0].error_code), ("Dead", 0));
+    assert_eq!(before.groups[0].authorized_operations, i32::MIN, "nobody asked");
+    let request = DescribeGroupsRequest { groups: vec![text(GROUP)], include_authorized_operations: true };
+    assert_eq!(client.call(3, request).await.groups[0].authorized_operations, 0b1101_0100_1000);
 
     assert_eq!(leader.commit(1).await, ErrorCode::None);
     let at = OffsetDeleteRequestPartition { partition_index: 0 };
