@@ -33,6 +33,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::health::{Health, Serving};
 use crate::http::{self, LogControl};
 use crate::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::timed::Timed;
 
@@ -353,5 +354,6 @@ fn context(
             slow_request: settings.log.slow_request,
         },
         metrics: Arc::clone(metrics),
+        transactional: Lines::default(),
     }
 }

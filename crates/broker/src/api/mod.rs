@@ -131,6 +131,8 @@ pub struct Context {
     pub settings: ApiSettings,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Lines about producers that want transactions.
+    pub(crate) transactional: Lines,
 }
 
 /// One request, without its body.
