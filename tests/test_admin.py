@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness import librdkafka, wire
 from harness.server import wait_until
 
@@ -249,3 +249,82 @@ def test_a_brokers_settings_are_what_tools_ask_for(raw):
     assert raw.describe_configs(4, "")[0] == wire.NONE, "what is set for all brokers together: next to nothing"
     for other in ("77", "not-a-number"):
         assert raw.describe_configs(4, other) == (wire.INVALID_REQUEST, {})
+
+
+# ------------------------------------------------------------------------------------------------ adding partitions
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_topic_gets_more_partitions(server, raw, topic_name, version):
+    server.create_topic(topic_name, 2)
+    records = [wire.Record(None, b"v")]
+    raw.produce(topic_name, 1, wire.record_batch(records))
+    before = raw.metadata([topic_name])[topic_name]
+    assert raw.fetch(topic_name, {4: 0}, max_wait_ms=0)[0].error == wire.UNKNOWN_TOPIC_OR_PARTITION
+    assert [error for _, error, _ in raw.create_partitions([(topic_name, 5, None)], version=version)] == [wire.NONE]
+    server.wait_writable(raw, topic_name, 5)
+    after = raw.metadata([topic_name])[topic_name]
+    assert after.id == before.id and sorted(after.partitions) == [0, 1, 2, 3, 4]
+    assert raw.describe_topic_partitions([topic_name])[0][0][3] == [0, 1, 2, 3, 4]
+    answer = raw.produce(topic_name, 4, wire.record_batch(records))
+    assert (answer.error, answer.offset) == (wire.NONE, 0)
+    assert [(a.partition, a.error, a.offset) for a in raw.fetch(topic_name, {1: 1, 4: 1}, max_wait_ms=0)] == [(1, 0, 1), (4, 0, 1)]
+    assert [raw.list_offset(topic_name, p, wire.LATEST)[2] for p in range(5)] == [0, 1, 0, 0, 1]
+    assert raw.list_offset(topic_name, 5, wire.LATEST)[0] == wire.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_a_session_goes_on_with_partitions_that_are_added(server, raw, topic_name):
+    server.create_topic(topic_name, 1)
+    opened = raw.fetch_session(0, 0, {topic_name: {0: 0, 1: 0}})
+    assert opened.partitions[topic_name, 1].error == wire.UNKNOWN_TOPIC_OR_PARTITION
+    assert raw.create_partitions([(topic_name, 2, None)])[0][1] == wire.NONE
+    server.wait_writable(raw, topic_name, 2)
+    raw.produce(topic_name, 1, wire.record_batch([wire.Record(None, b"v")]))
+    answer = raw.fetch_session(opened.session, 1, max_wait_ms=30_000)
+    assert {key: (told.error, told.offset) for key, told in answer.partitions.items()} == {(topic_name, 1): (wire.NONE, 1)}
+
+
+def test_no_partitions_are_added_where_it_is_refused(server, raw, topic_name):
+    server.create_topic(topic_name, 3)
+    (broker,) = {leader for _, leader, _ in raw.metadata([topic_name])[topic_name].partitions.values()}
+
+    def refused(count, assignments=None, name=topic_name):
+        ((_, error, message),) = raw.create_partitions([(name, count, assignments)])
+        assert error != wire.NONE
+        return error, message or ""
+
+    for count in (3, 2, 0, -1):
+        error, message = refused(count)
+        assert error == wire.INVALID_PARTITIONS and "3 partition" in message
+    assert refused(4, name=topic_name + "-no")[0] == wire.UNKNOWN_TOPIC_OR_PARTITION
+    for assignments in ([], [[broker]], [[broker], [broker], [broker]], [[broker], []], [[broker], [broker, broker]]):
+        assert refused(5, assignments)[0] == wire.INVALID_REPLICA_ASSIGNMENT
+    twice = raw.create_partitions([(topic_name, 4, None), (topic_name, 5, None)])
+    assert [(name, error) for name, error, _ in twice] == [(topic_name, wire.INVALID_REQUEST)]
+    assert raw.create_partitions([(topic_name, 4, None)], validate_only=True)[0][1] == wire.NONE
+    assert raw.create_partitions([(topic_name, 3, None)], validate_only=True)[0][1] == wire.INVALID_PARTITIONS
+    assert len(raw.metadata([topic_name])[topic_name].partitions) == 3, "nothing was added"
+    assert raw.create_partitions([(topic_name, 5, [[broker], [broker]])])[0][1] == wire.NONE
+    wait_until(lambda: len(raw.metadata([topic_name])[topic_name].partitions) == 5, "an assignment counts as it should")
+
+
+@pytest.mark.ours("Kafka has no such limit")
+def test_more_partitions_than_a_topic_may_have(server, raw, topic_name):
+    server.create_topic(topic_name, 1)
+    ((_, error, message),) = raw.create_partitions([(topic_name, 100_001, None)])
+    assert error == wire.POLICY_VIOLATION and "100000" in message
+
+
+def test_clients_find_partitions_that_are_added(server, admin, topic_name):
+    server.create_topic(topic_name, 1)
+    writer = librdkafka.producer(server, topic_metadata_refresh_interval_ms=100)
+    reader = librdkafka.consumer(server, topic_metadata_refresh_interval_ms=100)
+    admin.create_partitions([NewPartitions(topic_name, 3)])[topic_name].result(30)
+    known = lambda client: len(client.list_topics(topic_name, 10).topics[topic_name].partitions)  # noqa: E731
+    wait_until(lambda: known(writer) == known(reader) == 3, "both have heard of it")
+    for partition in range(3):
+        writer.produce(topic_name, value=bytes([partition]), partition=partition)
+    assert writer.flush(30) == 0
+    reader.assign([TopicPartition(topic_name, partition, 0) for partition in range(3)])
+    assert {(e.partition, e.value) for e in librdkafka.read(reader, 3)} == {(p, bytes([p])) for p in range(3)}
+    reader.close()

@@ -8,6 +8,7 @@
 mod api_versions;
 mod broker_config;
 mod brokers;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
@@ -92,6 +93,7 @@ pub const APIS: &[Supported] = &[
     delete_topics::API,
     init_producer_id::API,
     describe_configs::API,
+    create_partitions::API,
     delete_groups::API,
     offset_delete::API,
     describe_cluster::API,
@@ -247,6 +249,7 @@ impl Api {
             k if k == metadata::API.key => serve!(metadata),
             k if k == api_versions::API.key => serve!(api_versions),
             k if k == create_topics::API.key => serve!(create_topics),
+            k if k == create_partitions::API.key => serve!(create_partitions),
             k if k == delete_topics::API.key => serve!(delete_topics),
             k if k == init_producer_id::API.key => serve!(init_producer_id),
             k if k == describe_configs::API.key => serve!(describe_configs),
