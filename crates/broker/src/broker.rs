@@ -329,7 +329,11 @@ impl RecordPath {
 fn coordinator(settings: &Settings, env: &Env, replica: &Arc<Replica>, between: &dyn Between) -> Arc<Coordinator> {
     let ledger = between.group_ledger(Arc::new(Arc::clone(replica)));
     let initial_delay_ms = settings.groups.initial_rebalance_delay_ms.into();
-    let settings = GroupSettings { initial_delay_ms, ..GroupSettings::default() };
+    let defaults = GroupSettings::default();
+    // An offset that is committed again and again must never look old to its expiry.
+    let half = i64::try_from(settings.offsets_retention.as_millis() / 2).unwrap_or(i64::MAX);
+    let commit_refresh_ms = defaults.commit_refresh_ms.min(half);
+    let settings = GroupSettings { initial_delay_ms, commit_refresh_ms, ..defaults };
     Coordinator::start(replica, ledger, env.clone(), settings)
 }
 

@@ -119,7 +119,7 @@ impl Machine {
             let new = stored.is_none_or(|group| group.member(&member.id).is_none());
             let beyond = if new { Error::GroupFull } else { Error::Retry };
             match member.phase() {
-                Phase::Joining { token, .. } => turn.answer(token, Answer::Join(Err(failure.error(beyond)))),
+                Phase::Joining { token, .. } => turn.answer(token, Answer::Join(Err(failure.error_of_join(beyond)))),
                 Phase::Syncing(token) => turn.answer(token, Answer::Sync(Err(failure.error(Error::TooLarge)))),
                 Phase::Joined | Phase::Synced => {}
             }
@@ -146,6 +146,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What those whose join waits are told. They have no generation yet: that the group is in another than memory had
+    /// it is nothing that they could do something about, and clients end on it.
+    fn error_of_join(self, beyond: Error) -> Error {
+        match self {
+            Self::NotDecided(_) | Self::Refused(Refusal::LimitReached) => self.error(beyond),
+            Self::Refused(_) => Error::Retry,
+        }
+    }
+
     /// What the waiters are told; `beyond` if a bound of the state is reached.
     pub(super) fn error(self, beyond: Error) -> Error {
         match self {

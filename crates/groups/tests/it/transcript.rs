@@ -15,6 +15,7 @@
 //! > written        the oldest goes through the fold (`> go`: that one, and all others from here on at once)
 //! > refused        the fold refuses it; `> limit`: because a limit is reached
 //! > lost           it was not written; `> unknown`: nobody knows
+//! > expire G       all its offsets are too old, and so is it if it has no members
 //! > restart        the process; whatever waited is gone
 //! > topic NAME PARTITIONS
 //! > set NAME=VALUE …      settings; a world of their own begins
@@ -115,6 +116,10 @@ impl Play {
             ["limit"] => self.world.refused(Refusal::LimitReached),
             ["lost"] => self.world.not_decided(NotDecided::NotWritten),
             ["unknown"] => self.world.not_decided(NotDecided::Unknown),
+            ["expire", group] => {
+                self.world.expire(group);
+                Vec::new()
+            }
             ["restart"] => {
                 self.world.restart();
                 self.tokens.clear();

@@ -104,6 +104,14 @@ impl World {
         self.keep(effects)
     }
 
+    /// Whoever looks for old offsets finds all of the group's.
+    pub(crate) fn expire(&mut self, id: &str) {
+        let Some(group) = self.state.group(id) else { return };
+        let offsets = group.offsets().map(|(partition, stored)| (partition, stored.committed_ms)).collect();
+        let (group, generation) = (id.to_owned(), group.generation());
+        assert_eq!(self.append(vec![Command::ExpireOffsets { group, generation, offsets }]), [Outcome::Done]);
+    }
+
     /// The process dies and comes back. Whatever waited is gone, with its connections.
     pub(crate) fn restart(&mut self) {
         self.groups = Groups::new(self.settings.clone());
