@@ -22,12 +22,16 @@ const TOPICS: [(TopicId, &str); 2] = [(TopicId(7), "t"), (TopicId(8), "u")];
 const LINGER: Duration = Duration::from_millis(25);
 const MINUTE: Duration = Duration::from_secs(60);
 
+fn now() -> Instant {
+    Env::real().clock.now()
+}
+
 /// A wall clock that goes with paused time.
 struct Paused(Instant);
 
 impl Clock for Paused {
     fn now(&self) -> Instant {
-        Env::real().clock.now()
+        now()
     }
 
     fn wall_ms(&self) -> i64 {
@@ -72,10 +76,10 @@ impl World {
     /// Commits after some time; how long that took then.
     async fn commit(&self, after: Duration, commit: Command) -> Duration {
         sleep(after).await;
-        let begun = Instant::now();
+        let begun = now();
         let outcome = self.replica.propose(commit).await;
         assert_eq!(outcome, Ok(Outcome::Offsets(vec![None; 1])));
-        begun.elapsed()
+        now() - begun
     }
 
     fn offsets(&self, group: &str) -> Option<usize> {
@@ -117,10 +121,10 @@ async fn anything_else_takes_them_along_at_once() {
     let before = world.entries().await;
     let other = async {
         sleep(Duration::from_millis(7)).await;
-        let begun = Instant::now();
+        let begun = now();
         let allocate = Command::AllocateProducerIds { count: 1 };
         assert_eq!(world.replica.propose(allocate).await, Ok(Outcome::ProducerIds { first: 0 }));
-        begun.elapsed()
+        now() - begun
     };
     let (a, b) = tokio::join!(world.commit(Duration::ZERO, one("a")), other);
     assert_eq!((a, b), (Duration::from_millis(7), Duration::ZERO));
@@ -128,9 +132,9 @@ async fn anything_else_takes_them_along_at_once() {
     // So does the end of the session; whether the fold was quicker is another matter.
     let stopping = async {
         sleep(Duration::from_millis(3)).await;
-        let begun = Instant::now();
+        let begun = now();
         assert_eq!(world.replica.leave().await, End::Stopped);
-        begun.elapsed()
+        now() - begun
     };
     let (_, took) = tokio::join!(world.replica.propose(one("a")), stopping);
     assert_eq!((took, world.entries().await - before), (Duration::ZERO, 3));
@@ -144,9 +148,9 @@ async fn a_wish_for_object_numbers_does_not_wait_for_them() {
     }
     let wish = async {
         sleep(Duration::from_millis(7)).await;
-        let begun = Instant::now();
+        let begun = now();
         world.replica.next_object(ObjectKind::Snapshot).await.expect("a live session");
-        begun.elapsed()
+        now() - begun
     };
     let (took, commit) = tokio::join!(wish, world.commit(Duration::from_millis(5), one("a")));
     assert_eq!((took, commit), (Duration::ZERO, Duration::from_millis(2)));

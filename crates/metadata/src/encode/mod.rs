@@ -9,6 +9,10 @@
 //! Decoding takes any bytes: it never panics, what it allocates is bounded by the bytes that are there and by
 //! [`MESSAGE_BYTES_MAX`], and what it does not understand is an error. This file owns the envelope; the columns of a
 //! bundle are in [`columns`], commands of groups in [`groups`], the others in [`commands`].
+//!
+//! What is written all the time is small: a batch of a bundle takes at most 16 bytes; a consumer's commit of one offset
+//! about 150 in an entry of its own, of which two thirds are the names of group and member; a commit of four offsets
+//! about 45 where a hundred groups share an entry; and 10,000 offsets in one commit 2.5 each.
 
 pub(crate) mod columns;
 pub(crate) mod commands;
