@@ -138,3 +138,28 @@ def test_the_performance_tool(server, topic_name):
     size = ["--num-records", "100000", "--record-size", "1000", "--throughput", "-1"]
     assert "100000 records sent" in tool("kafka-producer-perf-test", "--topic", topic_name, *size, *properties)
     assert len(librdkafka.consume(server, topic_name, 100_000)) == 100_000
+
+
+@pytest.mark.client("java tools")
+def test_settings_of_topics_and_brokers(server, topic_name):
+    server.create_topic(topic_name, 2, max_message_bytes=2_000_000)
+    address = ("--bootstrap-server", server.bootstrap, "--describe")
+    topic = java.good("kafka-configs", *address, "--topic", topic_name)
+    assert re.search(r"max\.message\.bytes=2000000 sensitive=false synonyms=\{DYNAMIC_TOPIC_CONFIG:max\.message\.bytes=2000000, ", topic)
+    assert "cleanup.policy" not in topic, "what is not set is not told"
+    everything = java.good("kafka-configs", *address, "--topic", topic_name, "--all")
+    assert "cleanup.policy=delete" in everything
+    (broker,) = re.findall(r"Leader: (\d+)", java.good("kafka-topics", *address, "--topic", topic_name))[:1]
+    assert "max.message.bytes=2000000" in java.good("kafka-topics", *address, "--topic", topic_name)
+    settings = java.good("kafka-configs", *address, "--broker", broker, "--all")
+    assert "delete.topic.enable=true" in settings and f"node.id={broker}" in settings
+
+
+@pytest.mark.client("java tools")
+def test_partitions_are_added(server, topic_name):
+    server.create_topic(topic_name, 2)
+    address = ("--bootstrap-server", server.bootstrap, "--topic", topic_name)
+    java.good("kafka-topics", *address, "--alter", "--partitions", "5")
+    assert "PartitionCount: 5" in java.good("kafka-topics", *address, "--describe")
+    refused = java.tool("kafka-topics", *address, "--alter", "--partitions", "3")
+    assert refused.returncode != 0 and "5 partition" in refused.stdout + refused.stderr
