@@ -1,5 +1,5 @@
 //! Random schedules of one group: members that join, sync, leave, crash, repeat themselves, a journal that is slow or
-//! refuses, and restarts from the state. What must hold is in [`Run::answered`], [`Run::quiet`] and [`Run::silence`].
+//! refuses, a group that expires, and restarts from the state. What must hold is in [`Run::answered`], [`Run::quiet`] and [`Run::silence`].
 
 use std::collections::BTreeMap;
 
@@ -39,6 +39,8 @@ enum Op {
     Refused,
     /// The verdict is lost; whether the journal has it or not.
     Unknown(bool),
+    /// The group's offsets are too old, and so is the group if it holds nothing.
+    Expire,
     Restart,
 }
 
@@ -59,6 +61,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::NotWritten),
         1 => Just(Op::Refused),
         1 => any::<bool>().prop_map(Op::Unknown),
+        1 => Just(Op::Expire),
         1 => Just(Op::Restart),
     ];
     proptest::collection::vec(op, 1..150)
@@ -186,6 +189,14 @@ impl Run {
                 client.cut();
             }
             Op::Pass(ms) => self.pass(*ms),
+            Op::Expire => {
+                self.world.expire(GROUP);
+                if self.world.state.group(GROUP).is_none() {
+                    // Who comes after that is in another group, which begins at 1.
+                    self.generation = 0;
+                    self.assigned.clear();
+                }
+            }
             Op::Restart => {
                 self.world.restart();
                 self.asked.clear();
@@ -263,6 +274,9 @@ impl Run {
                 let all: Vec<_> = group.members().map(|m| m.id().clone()).collect();
                 assert!(told.is_empty() || told == all, "the leader hears of {told:?}, not of {all:?}");
                 assert_eq!(told.is_empty(), joined.leader != joined.member_id, "who leads hears of all");
+            }
+            (Request::Join(_), Answer::Join(Err(error))) => {
+                assert_ne!(*error, Error::IllegalGeneration, "clients do not expect this of a join, and end");
             }
             (Request::Sync(sync), Answer::Sync(Ok(synced))) => {
                 let group = self.world.state.group(GROUP).expect("an assignment is answered when the fold has it");
