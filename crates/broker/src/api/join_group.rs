@@ -7,7 +7,7 @@
 //! v1 has a rebalance timeout of its own (before, it is the session timeout); from v4 on a member without an id is
 //! given one with MEMBER_ID_REQUIRED and comes back with it (KIP-394); v5 has static members (KIP-345); from v7 on the
 //! answer has the protocol type, and a null protocol name where there is none (KIP-559); v8's reason (KIP-800) is
-//! logged by Kafka and ignored here; v9 tells a leader that the assignment stands (KIP-814).
+//! logged at level debug; v9 tells a leader that the assignment stands (KIP-814).
 
 use std::net::IpAddr;
 
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use kafscale_groups::{Error, Join, Joined, JoinedMember};
 use kafscale_wire::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 use kafscale_wire::{Text, Uuid};
+use tracing::debug;
 
 use super::{Call, Context, Supported, errors};
 use crate::connection::Frame;
@@ -30,6 +31,7 @@ pub(super) async fn handle(
 ) -> JoinGroupResponse {
     let group = String::from(request.group_id.as_str());
     let member_id = request.member_id.detached();
+    debug!(group, member = &*member_id, reason = request.reason.as_deref().unwrap_or_default(), "a member joins");
     let join = plan(context, call, request);
     // Nothing that was decoded is left, and what waits was copied: a slice would keep the whole frame.
     let Frame { bytes, reservation } = frame;

@@ -2,11 +2,12 @@
 //!
 //! A member leaves, and the others join again. The journal hears of it with the next generation; the last member's
 //! leaving makes an empty generation at once. v3 takes several members (KIP-345), also by their instance alone, which is how an
-//! administrator removes static ones; each has an error of its own. v5's reason (KIP-800) is ignored.
+//! administrator removes static ones; each has an error of its own. v5's reason (KIP-800) is logged at level debug.
 
 use kafscale_groups::{Error, Leaver};
 use kafscale_wire::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse};
 use kafscale_wire::{ErrorCode, Text};
+use tracing::debug;
 
 use super::{Call, Context, Supported, errors};
 
@@ -18,6 +19,10 @@ pub(super) async fn handle(context: &Context, call: &Call, request: LeaveGroupRe
     } else {
         request.members
     };
+    for MemberIdentity { member_id, reason, .. } in &members {
+        let (group, member) = (&*request.group_id, &**member_id);
+        debug!(group, member, reason = reason.as_deref().unwrap_or_default(), "a member leaves");
+    }
     let leavers = members.iter().map(leaver).collect();
     let answered = context.groups.leave(&request.group_id, leavers).await;
     match answered {

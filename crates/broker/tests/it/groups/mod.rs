@@ -2,5 +2,6 @@
 
 mod life;
 mod parked;
+mod verdicts;
 mod versions;
 mod world;

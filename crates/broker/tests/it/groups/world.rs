@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kafscale_broker::config::{Machine, Settings};
-use kafscale_broker::{Broker, End, Outside};
+use kafscale_broker::{Between, Broker, End, Outside};
 use kafscale_ports::clock::SystemClock;
 use kafscale_ports::disk::RealDisk;
 use kafscale_ports::random::SystemRandom;
@@ -47,6 +47,12 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) async fn start(directory: &Path) -> Self {
+        struct Nothing;
+        impl Between for Nothing {}
+        Self::start_between(directory, &Nothing).await
+    }
+
+    pub(crate) async fn start_between(directory: &Path, between: &dyn Between) -> Self {
         let flags = [("data-dir", directory.to_str().unwrap()), ("advertise", "kafka.example:7")];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = Settings::parse(&flags, &[], Machine { memory_bytes: 1 << 30 }).unwrap();
@@ -55,7 +61,7 @@ impl Life {
             Env { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), tasks: Arc::<Tasks>::clone(&tasks) };
         let (listener, net) = pipes();
         let outside = Outside { env, disk: Arc::new(RealDisk), kafka: vec![listener], http: None, logs: None };
-        Self { broker: Broker::start(settings, outside).await.unwrap(), net, tasks }
+        Self { broker: Broker::start_between(settings, outside, between).await.unwrap(), net, tasks }
     }
 
     /// As SIGTERM does.
