@@ -145,7 +145,6 @@ impl Groups {
             machine.armed = alarm;
         }
         if idle {
-            self.bytes -= machine.bytes();
             self.machines.remove(group);
         }
         effects

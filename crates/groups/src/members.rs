@@ -93,10 +93,9 @@ impl Member {
     }
 
     /// A static member that came back: it was in the group before, so its parked join protects it.
-    pub(crate) fn returned(id: MemberId, join: Join, token: Token, now: u64) -> Self {
-        let mut member = Self::joining(id, join, token, now);
+    pub(crate) fn returned(id: MemberId, join: Join, token: Token) -> Self {
+        let mut member = Self::joining(id, join, token, 0);
         member.phase = Phase::Joining { token, first: false };
-        member.deadline += member.session_ms();
         member
     }
 

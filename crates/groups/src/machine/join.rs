@@ -41,9 +41,6 @@ impl Machine {
         if !bounds.contains(&join.session_timeout_ms) {
             return Err(Error::InvalidSessionTimeout);
         }
-        if !join.member_id.is_empty() && !self.holds_members() {
-            return Err(Error::UnknownMember);
-        }
         if !self.has_room(turn, join) {
             self.expel(turn, &join.member_id);
             return Err(Error::GroupFull);
@@ -66,7 +63,7 @@ impl Machine {
         let joining = member.is_some_and(|m| matches!(m.phase(), Phase::Joining { .. }));
         let max = turn.settings.max_members;
         let fits = match &self.stage {
-            Stage::Empty => self.members.pending() < max || !join.member_id.is_empty(),
+            Stage::Empty => true,
             Stage::Gathering(_) | Stage::Preparing { .. } => {
                 let absent_static = member.is_some_and(|m| m.instance.is_some());
                 joining || self.members.staying() - usize::from(absent_static) < max
@@ -141,8 +138,8 @@ impl Machine {
     fn add(&mut self, turn: &mut Turn<'_>, token: Token, join: Join, id: MemberId) {
         if self.members.is_empty() {
             join.protocol_type.clone_into(&mut self.protocol_type);
+            self.leader = Some(id.clone());
         }
-        self.leader.get_or_insert_with(|| id.clone());
         self.members.insert(Member::joining(id, join, token, turn.now + FIRST_JOIN_MS));
         if let Stage::Gathering(gathering) = &mut self.stage {
             gathering.grown = true;
@@ -159,7 +156,7 @@ impl Machine {
         if self.leader.as_ref() == Some(former) {
             self.leader = Some(id.clone());
         }
-        self.members.insert(Member::returned(id.clone(), join, token, turn.now));
+        self.members.insert(Member::returned(id.clone(), join, token));
         match &self.stage {
             Stage::Stable { sync_until } if self.members.vote() == self.protocol => {
                 let sync_until = *sync_until;

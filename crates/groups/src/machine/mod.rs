@@ -82,9 +82,9 @@ impl Machine {
         self.members.bytes()
     }
 
-    /// Nothing is in here that is not in the state.
+    /// Nothing is in here that is not in the state. (Nobody waits in an empty group: it is not being journalled.)
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Empty) && !self.holds_members() && self.waiting.is_empty() && self.writes.is_empty()
+        matches!(self.stage, Stage::Empty) && !self.holds_members() && self.writes.is_empty()
     }
 
     /// Takes a request, or has it wait behind the change that is being journalled.
@@ -122,7 +122,8 @@ impl Machine {
         }
     }
 
-    /// When it wants to be looked at; it may be too early, never too late.
+    /// When it wants to be looked at; it may be too early, never too late. Not while a change is being journalled: a slow
+    /// journal must not cost anybody its membership.
     pub(crate) fn alarm(&self) -> Option<u64> {
         let stage = match &self.stage {
             Stage::Journalling(..) => return None,
@@ -137,9 +138,6 @@ impl Machine {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.stage, Stage::Journalling(..)) {
-            return;
-        }
         self.evict(turn);
         self.stage_due(turn);
         self.members.tighten();

@@ -4,10 +4,10 @@
 //! ```text
 //! > TIME TOKEN join ID|- [group=G] [client=C] [instance=I] [v=9] [type=consumer] [session=10000] [rebalance=60000]
 //!                   [protocols=range:TOPIC+TOPIC,…]       an id that is made is CLIENT-N or INSTANCE-N
-//! > TIME TOKEN sync ID GENERATION [group=G] [instance=I] [type=T] [protocol=P] [MEMBER=ASSIGNMENT …]
+//! > TIME TOKEN sync ID GENERATION [group=G] [instance=I] [type=T] [protocol=P] [MEMBER=ASSIGNMENT|MEMBER=*LENGTH …]
 //! > TIME TOKEN heartbeat ID GENERATION [group=G] [instance=I]
 //! > TIME TOKEN leave [group=G] ID|ID/INSTANCE|/INSTANCE …
-//! > TIME TOKEN commit ID|- GENERATION [group=G] [instance=I] [fresh] TOPIC/PARTITION=OFFSET[:METADATA] …
+//! > TIME TOKEN commit ID|- GENERATION [group=G] [instance=I] [fresh] TOPIC/PARTITION=OFFSET[@EPOCH][:METADATA] …
 //! > TIME TOKEN delete-group [group=G]
 //! > TIME TOKEN delete-offsets [group=G] TOPIC/PARTITION …
 //! > TIME wait
@@ -156,7 +156,10 @@ impl Play {
     /// Time passes; what is due on the way happens at its time.
     fn pass(&mut self, until: u64) {
         assert!(until >= self.world.now, "time goes back to {until}");
+        let mut ticks = 0;
         while let Some(at) = self.world.groups.next_deadline().filter(|at| at.ms <= until) {
+            ticks = if at.ms > self.world.now { 0 } else { ticks + 1 };
+            assert!(ticks < 10, "what is due at {} stays due", at.ms);
             self.world.now = self.world.now.max(at.ms);
             let effects = self.world.tick();
             let prefix = format!("at {}: ", self.world.now);
@@ -196,13 +199,15 @@ impl Play {
         }
         let text = |name: &str| options.get(name).map(|value| (*value).to_owned());
         let group = text("group").unwrap_or_else(|| "g".to_owned());
+        let group = group.strip_prefix('*').map_or(group.clone(), |length| "g".repeat(number(length) as usize));
         let instance = text("instance");
         let request = match (words[0], rest.as_slice()) {
             ("join", [id]) => Request::Join(self.join(id, &options)),
             ("sync", [id, generation, assignments @ ..]) => {
                 let assignment = |text: &&str| {
                     let (member, assignment) = text.split_once('=').unwrap();
-                    (member.to_owned(), Bytes::copy_from_slice(assignment.as_bytes()))
+                    let length = assignment.strip_prefix('*').map(|length| number(length) as usize);
+                    (member.to_owned(), length.map_or_else(|| Bytes::copy_from_slice(assignment.as_bytes()), noise))
                 };
                 let assignments = assignments.iter().map(assignment).collect();
                 let (protocol_type, protocol) = (text("type"), text("protocol"));
@@ -230,9 +235,9 @@ impl Play {
         let text = |name: &str, default: &str| (*options.get(name).unwrap_or(&default)).to_owned();
         let instance = options.get("instance").map(|i| (*i).to_owned());
         let client_id = text("client", "c");
-        let session = number(&text("session", "10000")) as i32;
+        let session = text("session", "10000").parse().unwrap();
         let version = number(&text("v", "9"));
-        let rebalance = if version == 0 { session } else { number(&text("rebalance", "60000")) as i32 };
+        let rebalance = if version == 0 { session } else { text("rebalance", "60000").parse().unwrap() };
         let mut new_id = String::new();
         if id == "-" {
             self.ids += 1;
@@ -262,8 +267,9 @@ impl Play {
         } else {
             metadata.to_owned()
         };
-        let offset = number(offset) as i64;
-        OffsetCommit { partition: self.partition(partition), offset, leader_epoch: -1, metadata }
+        let (offset, leader_epoch) =
+            offset.split_once('@').map_or((offset, -1), |(o, epoch)| (o, number(epoch) as i32));
+        OffsetCommit { partition: self.partition(partition), offset: number(offset) as i64, leader_epoch, metadata }
     }
 
     fn partition(&self, text: &str) -> TopicPartition {
