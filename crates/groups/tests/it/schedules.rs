@@ -127,14 +127,13 @@ impl Client {
                 self.id = id.to_string();
                 self.cut();
             }
-            Error::UnknownMember | Error::FencedInstance => self.forget(),
+            Error::UnknownMember | Error::FencedInstance | Error::NotFound => self.forget(),
             Error::IllegalGeneration | Error::RebalanceInProgress | Error::Retry | Error::NotCoordinator => self.cut(),
             Error::InconsistentProtocol
             | Error::InvalidSessionTimeout
             | Error::GroupFull
             | Error::InvalidGroup
             | Error::NotEmpty
-            | Error::NotFound
             | Error::Subscribed
             | Error::UnknownPartition
             | Error::MetadataTooLarge
