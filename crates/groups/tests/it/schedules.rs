@@ -412,6 +412,7 @@ impl Run {
                 && group.is_some_and(|g| g.stage() == GroupStage::Assigned && g.members().len() == CLIENTS)
                 && run.clients.iter().all(|c| c.stage == Stage::Synced && c.generation == run.generation)
         };
+        self.drain(true);
         self.live(0, |run| settled(run), 600);
         assert!(settled(self), "it does not settle: {:?}", self.world.groups.describe(&self.world.state, GROUP));
         let generation = self.generation;
