@@ -10,6 +10,12 @@ from harness.server import wait_until
 each_client = pytest.mark.parametrize("client", CLIENTS)
 
 
+@pytest.fixture(scope="module")
+def server(new_server):
+    """One of its own: a client that looks at a topic just after its deletion must not make it again."""
+    return new_server("--auto-create-topics", "false").start()
+
+
 @pytest.fixture
 def admin(server, client):
     """The client's admin client."""
