@@ -34,12 +34,12 @@ KafScale is ready: Kafka on {bootstrap}{others}, HTTP on {http}, data in {data_d
            kcat -b {bootstrap} -t demo -C -o beginning -e
 
   Java     kafka-console-producer.sh --bootstrap-server {bootstrap} --topic demo
-           kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic demo --partition 0 --offset earliest
+           kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic demo --group demo --from-beginning
 
-  Python   from confluent_kafka import Producer, Consumer, TopicPartition
+  Python   from confluent_kafka import Producer, Consumer
            p = Producer({{"bootstrap.servers": "{bootstrap}"}}); p.produce("demo", b"hello"); p.flush()
-           c = Consumer({{"bootstrap.servers": "{bootstrap}", "group.id": "demo", "enable.auto.commit": False}})
-           c.assign([TopicPartition("demo", 0, 0)]); print(c.poll(10).value())
+           c = Consumer({{"bootstrap.servers": "{bootstrap}", "group.id": "demo-2", "auto.offset.reset": "earliest"}})
+           c.subscribe(["demo"]); print(c.poll(10).value())
 
   Health   curl http://{http}/readyz        Metrics   curl http://{http}/metrics
 
