@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kafscale_groups::{Answer, Request, Token};
 use kafscale_log::{CommitError, Ledger, Stopped};
 use kafscale_metadata::{Command, Outcome, State};
 use parking_lot::RwLockReadGuard;
@@ -28,6 +29,14 @@ pub trait GroupLedger: Send + Sync + 'static {
     async fn barrier(&self) -> Result<(), Stopped>;
     /// As [`GroupLedger::barrier`], but one that began at most `max_age` ago is good enough.
     async fn fresh(&self, max_age: Duration) -> Result<(), Stopped>;
+    /// What a machine is asked. The product changes nothing.
+    fn asked(&self, _token: Token, _group: &str, request: Request) -> Request {
+        request
+    }
+    /// What it answers. The product changes nothing.
+    fn answered(&self, _token: Token, answer: Answer) -> Answer {
+        answer
+    }
 }
 
 #[async_trait]

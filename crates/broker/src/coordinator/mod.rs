@@ -284,6 +284,7 @@ impl Coordinator {
         let (answer, waiting) = oneshot::channel();
         let parked = matches!(request, Request::Join(_) | Request::Sync(_));
         table.waiting.insert(token, Waiter { answer, parked, _hold: hold });
+        let request = self.ledger.asked(token, group, request);
         self.step(&mut table, |groups, view| groups.request(view, token, group, request));
         Ok(waiting)
     }
@@ -296,7 +297,7 @@ impl Coordinator {
         };
         for effect in effects {
             match effect {
-                Effect::Answer(token, answer) => table.answer(token, answer),
+                Effect::Answer(token, answer) => table.answer(token, self.ledger.answered(token, answer)),
                 Effect::Propose(id, commands) => {
                     // Without a proposer the broker is ending, and nobody waits any more.
                     let _ending = table.proposals.as_ref().map(|queue| queue.send(Proposal { id, commands }));
