@@ -1,11 +1,14 @@
 //! What the clients of a world asked and were told, with virtual times: the evidence that the checks judge. Owns no
 //! judgement, but for what a client sees at once (an answer to nothing it asked).
 
+pub mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::Error;
 
+use self::groups::GroupHistory;
 use crate::trace::Trace;
 
 /// What became of a batch, as its producer knows it.
@@ -106,6 +109,8 @@ pub struct History {
     pub oddities: Vec<(&'static str, String)>,
     /// Requests that were sent, answered, and lost with their connection.
     pub requests: [u64; 3],
+    /// What was asked of the coordinator of groups.
+    pub groups: GroupHistory,
     /// Answers by key and code.
     pub answers: Tally,
     next_id: u64,
@@ -115,6 +120,7 @@ impl History {
     /// Nothing happened.
     pub fn new(trace: Trace) -> Self {
         Self {
+            groups: GroupHistory::new(trace.clone()),
             trace,
             sent: Vec::new(),
             seen: BTreeMap::new(),

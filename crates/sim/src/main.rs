@@ -31,6 +31,15 @@ struct Options {
     /// At most so many consumers.
     #[arg(long)]
     consumers: Option<usize>,
+    /// At most so many groups.
+    #[arg(long)]
+    groups: Option<usize>,
+    /// At most so many members of each group.
+    #[arg(long)]
+    members: Option<usize>,
+    /// At most so many things that befall each member, and each group.
+    #[arg(long)]
+    episodes: Option<usize>,
     /// At most so many faults.
     #[arg(long)]
     faults: Option<usize>,
@@ -57,6 +66,9 @@ fn limits(options: &Options) -> Limits {
     Limits {
         producers: options.producers.unwrap_or(usize::MAX),
         consumers: options.consumers.unwrap_or(usize::MAX),
+        groups: options.groups.unwrap_or(usize::MAX),
+        members: options.members.unwrap_or(usize::MAX),
+        episodes: options.episodes.unwrap_or(usize::MAX),
         faults: options.faults.unwrap_or(usize::MAX),
         batches: options.batches.unwrap_or(u32::MAX),
     }
@@ -138,9 +150,9 @@ fn explain(seed: u64, check: &'static str) {
     let lines: Vec<&str> = report.trace.lines().collect();
     lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| println!("  {line}"));
     show(&report.violations);
-    let Limits { producers, consumers, faults, batches } = small;
+    let Limits { producers, consumers, groups, members, episodes, faults, batches } = small;
     println!(
         "\nto repeat it: cargo run -p kafscale-sim -- --seed {seed} --producers {producers} --consumers {consumers} \
-         --faults {faults} --batches {batches}\nas it was drawn: cargo run -p kafscale-sim -- --seed {seed}"
+         --groups {groups} --members {members} --episodes {episodes} --faults {faults} --batches {batches}\nas it was drawn: cargo run -p kafscale-sim -- --seed {seed}"
     );
 }

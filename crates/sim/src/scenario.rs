@@ -3,10 +3,13 @@
 //!
 //! A part that is left out does not shift the draws of the others, since each draws from a fork of its own.
 
+mod groups;
+
 use kafscale_broker::ledger::SnapshotSettings;
 
 use crate::clients::admin::AdminPlan;
 use crate::clients::consumer::ConsumerPlan;
+use crate::clients::group::plan::GroupPlan;
 use crate::clients::producer::ProducerPlan;
 use crate::net::{Cut, Weather};
 use crate::rng::Rng;
@@ -107,6 +110,12 @@ pub struct Limits {
     pub producers: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Members of each group.
+    pub members: usize,
+    /// What befalls each member, and each group.
+    pub episodes: usize,
     /// Faults.
     pub faults: usize,
     /// Batches of each producer.
@@ -115,7 +124,32 @@ pub struct Limits {
 
 impl Limits {
     /// What a seed says.
-    pub const NONE: Self = Self { producers: usize::MAX, consumers: usize::MAX, faults: usize::MAX, batches: u32::MAX };
+    pub const NONE: Self = Self {
+        producers: usize::MAX,
+        consumers: usize::MAX,
+        groups: usize::MAX,
+        members: usize::MAX,
+        episodes: usize::MAX,
+        faults: usize::MAX,
+        batches: u32::MAX,
+    };
+}
+
+/// How a world's broker is set.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokerPlan {
+    /// When snapshots are due: often.
+    pub snapshots: SnapshotSettings,
+    /// When the journal begins another file, at most: often. Each life draws anew, as another release might.
+    pub journal_file_bytes: u64,
+    /// Bundles a second.
+    pub flushes: u32,
+    /// Bytes of the broker's cache.
+    pub cache_bytes: u64,
+    /// How long the first generation of a group waits for more members.
+    pub group_delay_ms: u64,
+    /// How long an offset is kept that nobody commits anew.
+    pub offsets_retention_ms: i64,
 }
 
 /// See the module's documentation.
@@ -127,6 +161,8 @@ pub struct Scenario {
     pub producers: Vec<ProducerPlan>,
     /// The consumers.
     pub consumers: Vec<ConsumerPlan>,
+    /// The groups, with everybody around them.
+    pub groups: Vec<GroupPlan>,
     /// Topics' creations and deletions.
     pub admin: AdminPlan,
     /// Each so many milliseconds after the one before.
@@ -135,14 +171,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// How long a disk operation takes, at least and at most, microseconds.
     pub disk_us: (u64, u64),
-    /// When snapshots are due: often.
-    pub snapshots: SnapshotSettings,
-    /// When the journal begins another file, at most: often. Each life draws anew, as another release might.
-    pub journal_file_bytes: u64,
-    /// Bundles a second.
-    pub flushes: u32,
-    /// Bytes of the broker's cache.
-    pub cache_bytes: u64,
+    /// The broker's settings.
+    pub broker: BrokerPlan,
 }
 
 impl Scenario {
@@ -155,6 +185,8 @@ impl Scenario {
         let consumers = rng.within(1..4);
         let faults = if rng.chance(5) { 0 } else { rng.within(1..9) };
         let take = |drawn: u64, limit: usize| drawn.min(limit as u64);
+        let groups = groups::draw(&root, &topics, limits);
+        let later = if groups.is_empty() { Vec::new() } else { later_faults(&root, faults, limits) };
         Self {
             seed,
             producers: (0..take(producers, limits.producers))
@@ -166,14 +198,25 @@ impl Scenario {
                     ..consumer(&mut root.fork("consumer", n), n, &topics)
                 })
                 .collect(),
+            groups,
             admin: admin(&mut root.fork("admin", 0), &topics),
-            faults: (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n))).collect(),
+            faults: {
+                let first = (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n)));
+                first.chain(later).collect()
+            },
             weather: weather(&mut root.fork("weather", 0)),
             disk_us: disk(&mut root.fork("disk", 0)),
-            snapshots: SnapshotSettings { every_entries: rng.within(3..60), every_bytes: rng.within(1_000..200_000) },
-            journal_file_bytes: rng.within(500..20_000),
-            flushes: [5, 100, 1000][rng.index(3)],
-            cache_bytes: [0, 100_000, 64 << 20][rng.index(3)],
+            broker: BrokerPlan {
+                snapshots: SnapshotSettings {
+                    every_entries: rng.within(3..60),
+                    every_bytes: rng.within(1_000..200_000),
+                },
+                journal_file_bytes: rng.within(500..20_000),
+                flushes: [5, 100, 1000][rng.index(3)],
+                cache_bytes: [0, 100_000, 64 << 20][rng.index(3)],
+                group_delay_ms: groups::delay_ms(&root),
+                offsets_retention_ms: groups::retention_ms(&root),
+            },
         }
     }
 }
@@ -242,6 +285,22 @@ fn admin(rng: &mut Rng, topics: &[String]) -> AdminPlan {
 
 fn partitions(rng: &mut Rng) -> u32 {
     u32::try_from(rng.within(1..5)).expect("a small number")
+}
+
+/// Groups take their time to form: most of what befalls them comes later.
+fn later_faults(root: &Rng, before: u64, limits: Limits) -> Vec<(u64, Fault)> {
+    let mut rng = root.fork("later faults", 0);
+    let left = limits.faults.saturating_sub(usize::try_from(before).unwrap_or(usize::MAX)) as u64;
+    let count = rng.within(0..9).min(left);
+    let mut faults = Vec::new();
+    for n in 0..count {
+        let pause_ms = [500, 3_000, 8_000][rng.index(3)];
+        let drawn = fault(&mut root.fork("later fault", n));
+        let first = drawn.iter().take(1).map(|(_, fault)| (rng.within(0..pause_ms), *fault));
+        faults.extend(first.collect::<Vec<_>>());
+        faults.extend(drawn.into_iter().skip(1));
+    }
+    faults
 }
 
 /// A fault; a crash may follow soon where something was left half done.

@@ -1,5 +1,6 @@
 //! Makes a failing seed's scenario smaller while it still breaks the same rule: fewer faults, fewer clients, shorter.
 
+use crate::clients::group::plan::GroupPlan;
 use crate::plant::Bug;
 use crate::scenario::{Limits, Scenario};
 use crate::world::{Report, run};
@@ -13,6 +14,9 @@ pub fn shrink(seed: u64, bug: Option<Bug>, check: &'static str) -> (Limits, Repo
     let mut best = Limits {
         producers: full.producers.len(),
         consumers: full.consumers.len(),
+        groups: full.groups.len(),
+        members: full.groups.iter().map(|group| group.members.len()).max().unwrap_or(0),
+        episodes: full.groups.iter().map(GroupPlan::longest).max().unwrap_or(0),
         faults: full.faults.len(),
         batches: full.producers.iter().map(|plan| plan.batches).max().unwrap_or(0),
     };
@@ -48,6 +52,11 @@ fn steps(limits: Limits) -> Vec<Limits> {
     steps.push(Limits { producers: limits.producers / 2, ..limits });
     steps.push(Limits { producers: limits.producers.saturating_sub(1), ..limits });
     steps.push(Limits { consumers: limits.consumers.saturating_sub(1), ..limits });
+    steps.push(Limits { groups: limits.groups.saturating_sub(1), ..limits });
+    steps.push(Limits { members: limits.members / 2, ..limits });
+    steps.push(Limits { members: limits.members.saturating_sub(1), ..limits });
+    steps.push(Limits { episodes: limits.episodes / 2, ..limits });
+    steps.push(Limits { episodes: limits.episodes.saturating_sub(1), ..limits });
     steps.retain(|step| *step != limits);
     steps
 }

@@ -13,10 +13,16 @@
 //! | `same-state` | 5: snapshot and tail give the same state as the whole journal |
 //! | `journal`, `verdicts`, `answers` | 6: one order, the reference's verdicts, each request answered once |
 //! | `latest` | 1: an end of a partition that was asked for is not older than the question |
+//! | `fenced`, `generations` | 7: a commit is of the present generation; generations grow, and begin in the journal |
+//! | `committed`, `commit-order`, `offsets-read` | 7: an acknowledged commit stays until it is overwritten by a later one, and everybody sees it |
+//! | `owners`, `handed-out` | 7: in a generation a partition has one owner, and members get the leader's bytes |
+//! | `kept`, `evicted` | 7: who lives stays, across restarts too; who is dead goes |
+//! | `deleted`, `expiry`, `consumed` | 7: nothing is forgotten too early, nothing is committed that was not read |
 //! | `numbers`, `pointer` | 8 |
 //! | `objects` | 9: each object that an extent names is there, whole |
 //! | `progress`, `memory`, `start` | 10 |
 
+mod groups;
 mod log;
 mod producers;
 
@@ -24,6 +30,7 @@ use std::collections::BTreeMap;
 
 use kafscale_metadata::TopicId;
 
+use crate::chronicle::groups::Timeline;
 use crate::history::History;
 
 /// A broken rule.
@@ -47,6 +54,10 @@ pub struct Truth {
     pub living: BTreeMap<TopicId, u32>,
     /// The logs, of deleted topics too.
     pub logs: BTreeMap<(TopicId, u32), StoredLog>,
+    /// The story of the groups.
+    pub groups: Timeline,
+    /// How long an offset is kept that nobody commits anew.
+    pub offsets_retention_ms: i64,
 }
 
 impl Truth {
@@ -74,6 +85,7 @@ pub fn judge(history: &History, truth: &Truth, last_read: &History) -> Vec<Viola
     log::read_in_the_end(last_read, truth, &mut found);
     log::latest(history, truth, &mut found);
     producers::judge(history, truth, &mut found);
+    groups::judge(history, truth, &mut found);
     found
 }
 

@@ -1,11 +1,13 @@
 //! Clients that speak the wire protocol and behave as Kafka's do. What they ask, are told and see goes into the
 //! world's [`History`]; they judge nothing. Reading order: [`link`] (a connection), [`batch`] (record batches),
-//! [`lookup`] (topics and ends), [`queue`] and [`producer`], [`consumer`] (with its `fetch_session`), [`admin`].
+//! [`lookup`] (topics and ends), [`queue`] and [`producer`], [`consumer`] (with its `fetch_session`), [`admin`],
+//! [`group`].
 
 pub mod admin;
 pub mod batch;
 pub mod consumer;
 mod fetch_session;
+pub mod group;
 pub mod link;
 pub mod lookup;
 pub mod producer;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::group::Board;
 use crate::clock::SimClock;
 use crate::history::History;
 use crate::net::SimNet;
@@ -31,6 +34,8 @@ pub struct Shared {
     pub trace: Trace,
     /// The evidence.
     pub history: Mutex<History>,
+    /// What members of groups know of each other.
+    pub board: Mutex<Board>,
     /// What to do.
     pub phase: Phases,
 }

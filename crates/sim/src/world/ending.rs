@@ -1,4 +1,4 @@
-//! The end of a world: the quiet phase, a stop, one more start, a last reader, a last look at the disk, the report.
+//! The end of a world: the quiet phase, a stop, one more start, a last reader, a last look at the disk.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
 use super::life::{News, Stage};
-use super::{Report, World, clients_of, clock_now};
+use super::{World, clients_of, clock_now};
 use crate::checks::{Violation, judge};
 use crate::clients::Shared;
 use crate::clients::consumer::{self, ConsumerPlan};
-use crate::history::Fate;
+use crate::clients::group::Reason;
 use crate::phase::Phase;
 
 /// How long clients may take once all faults are healed: longer than any delivery timeout.
@@ -32,6 +32,11 @@ impl World<'_> {
         let mut open: BTreeSet<String> = BTreeSet::from(["admin".to_owned()]);
         open.extend(self.scenario.producers.iter().map(|plan| format!("p{}", plan.number)));
         open.extend(self.scenario.consumers.iter().map(|plan| format!("r{}", plan.number)));
+        for group in &self.scenario.groups {
+            open.extend(group.members.iter().map(|plan| plan.name.clone()));
+            open.extend(group.outsiders.iter().map(|plan| plan.name.clone()));
+            open.extend([group.name.clone(), format!("{} keeper", group.name)]);
+        }
         let deadline = clock_now(self.clock) + PROGRESS;
         while !open.is_empty() {
             let late = tokio::time::sleep_until(deadline);
@@ -44,6 +49,10 @@ impl World<'_> {
                 () = self.step() => {}
                 () = late => {
                     self.break_rule("progress", format!("{open:?} did not finish within {PROGRESS:?} after all faults"));
+                    let reasons = std::mem::take(&mut self.shared.board.lock().reasons);
+                    for (group, Reason { check, what }) in reasons {
+                        self.break_rule(check, format!("{group} did not settle within {PROGRESS:?}: {what}"));
+                    }
                     return;
                 }
             }
@@ -131,46 +140,6 @@ impl World<'_> {
             }
         }
         shared
-    }
-
-    /// Sums up.
-    pub(super) fn report(mut self) -> Report {
-        let history = self.shared.history.lock();
-        for happened in &self.record.happened {
-            self.record.coverage.count(happened.fault, &happened.stage, "times");
-            let under_way = history.sent.iter().filter(|batch| {
-                let open = batch.known_ms.is_none_or(|known| known >= happened.at_ms);
-                batch.made_ms <= happened.at_ms && open
-            });
-            let outcomes: BTreeSet<&'static str> = under_way
-                .map(|batch| match batch.fate {
-                    Fate::Acked(_) | Fate::AckedSomewhere => "acked",
-                    Fate::Refused(_) => "refused",
-                    Fate::Unknown => "unknown",
-                })
-                .collect();
-            if outcomes.is_empty() {
-                self.record.coverage.count(happened.fault, &happened.stage, "idle");
-            }
-            outcomes
-                .into_iter()
-                .for_each(|outcome| self.record.coverage.count(happened.fault, &happened.stage, outcome));
-        }
-        for ((key, code), n) in &history.answers {
-            self.record.coverage.add(&format!("answers of API key {key} with error code {code}"), *n);
-        }
-        let records: u64 = history.sent.iter().map(|batch| batch.ids.end - batch.ids.start).sum();
-        self.record.coverage.add("records made", records);
-        self.record.coverage.add("batches made", history.sent.len() as u64);
-        self.record.coverage.add(
-            "batches renumbered by their producer",
-            history.sent.iter().filter(|b| b.attempts.renumbered).count() as u64,
-        );
-        self.record.coverage.add("lives", self.lives.begun);
-        self.record.coverage.add("virtual seconds", self.clock.ms() / 1000);
-        drop(history);
-        let (trace, trace_hash) = (self.trace.lines(), self.trace.hash());
-        Report { violations: self.record.violations, coverage: self.record.coverage, trace, trace_hash }
     }
 }
 

@@ -7,7 +7,7 @@ use kafscale_broker::config::{Machine, Settings};
 use kafscale_broker::{Broker, End, Outside};
 use kafscale_ports::{Disk, Env, Spawn};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::World;
 use crate::plant::Planted;
@@ -91,8 +91,9 @@ impl World<'_> {
             chronicle: Arc::clone(&self.chronicle),
             bug: self.bug,
             tasks,
-            snapshots: self.scenario.snapshots,
-            journal_file_bytes: self.draws.world.within(200..self.scenario.journal_file_bytes),
+            snapshots: self.scenario.broker.snapshots,
+            offsets_retention: Duration::from_millis(self.scenario.broker.offsets_retention_ms.unsigned_abs()),
+            journal_file_bytes: self.draws.world.within(200..self.scenario.broker.journal_file_bytes),
         };
         gate.spawn("broker", Box::pin(live(self.settings(), outside, planted, tell, stopped)));
         self.trace.line(format_args!("life {} begins", self.lives.begun));
@@ -113,8 +114,9 @@ impl World<'_> {
         let flags = [
             flag("data-dir", super::DATA_DIR.to_owned()),
             flag("listen", "127.0.0.1:9092".to_owned()),
-            flag("flush-per-second", self.scenario.flushes.to_string()),
-            flag("cache", self.scenario.cache_bytes.to_string()),
+            flag("flush-per-second", self.scenario.broker.flushes.to_string()),
+            flag("group-initial-rebalance-delay-ms", self.scenario.broker.group_delay_ms.to_string()),
+            flag("cache", self.scenario.broker.cache_bytes.to_string()),
         ];
         let machine = Machine { memory_bytes: 1 << 30 };
         Settings::parse(&flags, &[], machine).expect("the simulator's settings are valid")

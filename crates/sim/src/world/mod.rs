@@ -6,6 +6,7 @@ mod ending;
 mod faults;
 mod life;
 mod objects;
+mod report;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use self::life::{Life, News, Stage};
 use crate::checks::Violation;
 use crate::chronicle::Chronicle;
+use crate::clients::group::{keeper, life as member, outsider, referee};
 use crate::clients::{Shared, admin, consumer, producer};
 use crate::clock::SimClock;
 use crate::coverage::Coverage;
@@ -183,6 +185,7 @@ fn clients_of(net: &Arc<SimNet>, clock: SimClock, trace: &Trace, phase: Phase) -
         clock,
         trace: trace.clone(),
         history: Mutex::new(History::new(trace.clone())),
+        board: Mutex::default(),
         phase: Phases::new(phase),
     })
 }
@@ -204,7 +207,7 @@ impl<'a> World<'a> {
             draws,
             clock,
             shared: clients_of(&net, clock, &trace, Phase::Faults),
-            chronicle: Chronicle::new(trace.clone()),
+            chronicle: Chronicle::new(clock, trace.clone()),
             trace,
             net,
             disk: WatchedDisk::new(disk),
@@ -265,6 +268,19 @@ impl<'a> World<'a> {
             let rng = root.fork("consumer", n);
             spawn(format!("r{}", plan.number), Box::pin(consumer::run(Arc::clone(&self.shared), plan, rng)));
         }
+        for group in self.scenario.groups.clone() {
+            let root = root.fork(&group.name, 0);
+            for (n, plan) in (0..).zip(group.members.clone()) {
+                spawn(plan.name.clone(), member::run(Arc::clone(&self.shared), plan, root.fork("member", n)));
+            }
+            for (n, plan) in (0..).zip(group.outsiders.clone()) {
+                let rng = root.fork("outsider", n);
+                spawn(plan.name.clone(), Box::pin(outsider::run(Arc::clone(&self.shared), plan, rng)));
+            }
+            let name = group.name.clone();
+            spawn(name.clone(), Box::pin(referee::run(Arc::clone(&self.shared), name.clone())));
+            spawn(format!("{name} keeper"), Box::pin(keeper::run(Arc::clone(&self.shared), group)));
+        }
         finished
     }
 
@@ -324,6 +340,7 @@ impl<'a> World<'a> {
                 }
                 life.broker = Some(broker);
                 self.record.coverage.add("lives that served", 1);
+                self.shared.history.lock().groups.served_ms.push(self.clock.ms());
                 self.trace.line(format_args!("life {} serves", self.lives.begun));
             }
             Some(News::NotStarted(why)) => {

@@ -23,7 +23,13 @@ impl World<'_> {
     pub(super) async fn truth(&mut self) -> Truth {
         let state = self.chronicle.state();
         let living = state.topics().map(|topic| (topic.id(), topic.partition_count())).collect();
-        let mut truth = Truth { names: self.chronicle.names(), living, logs: BTreeMap::new() };
+        let mut truth = Truth {
+            names: self.chronicle.names(),
+            living,
+            logs: BTreeMap::new(),
+            groups: self.chronicle.timeline(),
+            offsets_retention_ms: self.scenario.broker.offsets_retention_ms,
+        };
         let mut objects: BTreeMap<ObjectId, Option<Bytes>> = BTreeMap::new();
         for placed in self.chronicle.placed() {
             if let Entry::Vacant(vacant) = objects.entry(placed.object) {

@@ -85,3 +85,48 @@ fn a_dead_batch_is_served() {
 fn a_fetch_session_forgets_changes() {
     must_be_found(Bug::ForgetChanges, 300, &["progress"]);
 }
+
+#[test]
+fn a_generation_is_answered_before_it_is_journalled() {
+    must_be_found(Bug::GenerationBeforeJournal, 300, &["generations", "handed-out"]);
+}
+
+#[test]
+fn a_commit_of_an_old_generation_is_taken() {
+    must_be_found(Bug::OldGenerationCommits, 300, &["committed"]);
+}
+
+#[test]
+fn an_assignment_is_lost_in_a_restart() {
+    must_be_found(Bug::AssignmentLost, 300, &["handed-out"]);
+}
+
+#[test]
+fn a_dead_member_stays_for_ever() {
+    must_be_found(Bug::MemberKept, 300, &["evicted"]);
+}
+
+#[test]
+fn members_are_forgotten_in_a_restart() {
+    must_be_found(Bug::MembersForgotten, 300, &["kept"]);
+}
+
+#[test]
+fn whoever_asks_is_a_member() {
+    must_be_found(Bug::DeadAnswered, 300, &["generations"]);
+}
+
+#[test]
+fn a_commit_is_acknowledged_before_the_fold() {
+    must_be_found(Bug::CommitBeforeFold, 300, &["committed"]);
+}
+
+#[test]
+fn an_equal_commit_is_skipped_while_another_is_pending() {
+    must_be_found(Bug::EqualSkipped, 300, &["commit-order"]);
+}
+
+#[test]
+fn offsets_expire_too_early() {
+    must_be_found(Bug::ExpiredTooEarly, 300, &["expiry"]);
+}

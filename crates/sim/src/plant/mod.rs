@@ -2,13 +2,16 @@
 //! A fsync that is left out is a rule of the disk; the others stand between the broker and its store, its journal or
 //! its replica.
 
+mod groups;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kafscale_broker::Between;
-use kafscale_broker::ledger::SnapshotSettings;
+use kafscale_broker::coordinator::GroupLedger;
+use kafscale_broker::ledger::{OffsetExpiry, SnapshotSettings};
 use kafscale_journal::file::Limits;
 use kafscale_journal::{AppendError, Identity, Journal, OpenError, Pointer, Position, ReadError, Record};
 use kafscale_log::read::Waiters;
@@ -20,11 +23,15 @@ use parking_lot::{Mutex, RwLockReadGuard};
 use tokio::sync::Notify;
 use tokio::time::{Duration, sleep};
 
+use self::groups::{Listening, Lying};
 use crate::chronicle::Chronicle;
 use crate::disk::{Op, Rule};
 
 /// How late a planted bug does what it said it had done.
 const LATE: Duration = Duration::from_millis(30);
+
+/// How often a broker looks for offsets that have expired.
+const EXPIRY_EVERY: Duration = Duration::from_secs(4);
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +48,48 @@ pub enum Bug {
     ServeDeadBatches,
     /// Fetches do not hear from the fold: a session never tells again of what was read up once.
     ForgetChanges,
+    /// JoinGroup and SyncGroup are answered when the journal was asked to write the generation, and it is not written.
+    GenerationBeforeJournal,
+    /// A commit is acknowledged when the journal was asked to write it.
+    CommitBeforeFold,
+    /// A member's commit is taken in whatever generation the group is.
+    OldGenerationCommits,
+    /// After a restart SyncGroup does not know what was assigned before.
+    AssignmentLost,
+    /// A member that is silent stays for ever.
+    MemberKept,
+    /// After a restart nobody knows the members that were there before.
+    MembersForgotten,
+    /// Whoever asks is told that it is a member.
+    DeadAnswered,
+    /// A commit that equals what is stored is not written, although another is on its way.
+    EqualSkipped,
+    /// Offsets expire long before their time.
+    ExpiredTooEarly,
 }
 
 impl Bug {
+    /// Whether it is one of the coordinator of groups.
+    fn is_of_groups(self) -> bool {
+        match self {
+            Self::NoFsync(..)
+            | Self::EntryBeforeObject
+            | Self::AcknowledgeBeforeFsync
+            | Self::AcknowledgeBeforeFold
+            | Self::ServeDeadBatches
+            | Self::ForgetChanges
+            | Self::ExpiredTooEarly => false,
+            Self::GenerationBeforeJournal
+            | Self::CommitBeforeFold
+            | Self::OldGenerationCommits
+            | Self::AssignmentLost
+            | Self::MemberKept
+            | Self::MembersForgotten
+            | Self::DeadAnswered
+            | Self::EqualSkipped => true,
+        }
+    }
+
     /// What the disk has to do for it.
     pub fn rule(self) -> Option<Rule> {
         match self {
@@ -52,7 +98,16 @@ impl Bug {
             | Self::AcknowledgeBeforeFsync
             | Self::AcknowledgeBeforeFold
             | Self::ServeDeadBatches
-            | Self::ForgetChanges => None,
+            | Self::ForgetChanges
+            | Self::GenerationBeforeJournal
+            | Self::CommitBeforeFold
+            | Self::OldGenerationCommits
+            | Self::AssignmentLost
+            | Self::MemberKept
+            | Self::MembersForgotten
+            | Self::DeadAnswered
+            | Self::EqualSkipped
+            | Self::ExpiredTooEarly => None,
         }
     }
 }
@@ -69,11 +124,18 @@ pub struct Planted {
     pub snapshots: SnapshotSettings,
     /// When the journal begins another file.
     pub journal_file_bytes: u64,
+    /// How long an offset is kept that nobody commits anew.
+    pub offsets_retention: Duration,
 }
 
 impl Between for Planted {
     fn snapshots(&self, _: SnapshotSettings) -> SnapshotSettings {
         self.snapshots
+    }
+
+    fn offset_expiry(&self, _: OffsetExpiry) -> OffsetExpiry {
+        let early = if self.bug == Some(Bug::ExpiredTooEarly) { 4 } else { 1 };
+        OffsetExpiry { retention: self.offsets_retention / early, every: EXPIRY_EVERY }
     }
 
     fn journal_limits(&self) -> Limits {
@@ -85,6 +147,14 @@ impl Between for Planted {
             return self.chronicle.tap(acknowledge_early(journal, Arc::clone(&self.tasks)));
         }
         self.chronicle.tap(journal)
+    }
+
+    fn group_ledger(&self, ledger: Arc<dyn GroupLedger>) -> Arc<dyn GroupLedger> {
+        let ledger = match self.bug {
+            Some(bug) if bug.is_of_groups() => Arc::new(Lying::new(ledger, bug, Arc::clone(&self.tasks))),
+            Some(_) | None => ledger,
+        };
+        Arc::new(Listening::new(ledger, Arc::clone(&self.chronicle)))
     }
 
     fn store(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {

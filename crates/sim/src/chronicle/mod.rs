@@ -5,18 +5,23 @@
 //! Judges while it listens (checks `journal`, `verdicts`, `numbers`, `pointer`); what it has placed where is the truth
 //! that the other checks compare answers with.
 
+pub mod groups;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kafscale_groups::Commit;
 use kafscale_journal::{AppendError, Identity, Journal, OpenError, Pointer, Position, ReadError, Record};
 use kafscale_metadata::reference::Reference;
 use kafscale_metadata::{
-    Applied, Command, CommitBundle, Entry, ObjectId, Outcome, State, TopicId, TopicPartition, Verdict, apply,
+    Applied, Command, CommitBundle, Entry, Nonce, ObjectId, Outcome, State, TopicId, TopicPartition, Verdict, apply,
 };
 use parking_lot::Mutex;
 
+use self::groups::{Entered, Timeline};
+use crate::clock::SimClock;
 use crate::trace::{Trace, fnv};
 
 /// A batch to which the fold gave offsets.
@@ -38,6 +43,7 @@ pub struct Placed {
 
 /// See the module's documentation.
 pub struct Chronicle {
+    clock: SimClock,
     trace: Trace,
     inner: Mutex<Inner>,
 }
@@ -54,13 +60,14 @@ struct Inner {
     pointer: u64,
     names: BTreeMap<TopicId, String>,
     placed: Vec<Placed>,
+    timeline: Timeline,
     odd: Vec<(&'static str, String)>,
 }
 
 impl Chronicle {
     /// Nothing was read.
-    pub fn new(trace: Trace) -> Arc<Self> {
-        Arc::new(Self { trace, inner: Mutex::default() })
+    pub fn new(clock: SimClock, trace: Trace) -> Arc<Self> {
+        Arc::new(Self { clock, trace, inner: Mutex::default() })
     }
 
     /// The journal, listened to.
@@ -76,6 +83,34 @@ impl Chronicle {
     /// The names of all topics that there ever were.
     pub fn names(&self) -> BTreeMap<TopicId, String> {
         self.inner.lock().names.clone()
+    }
+
+    /// The story of the groups.
+    pub fn timeline(&self) -> Timeline {
+        self.inner.lock().timeline.clone()
+    }
+
+    /// A machine takes a commit; its place in the story.
+    pub fn commit_enters(&self, session: Nonce, group: &str, commit: &Commit) -> usize {
+        let parts = commit.offsets.iter().map(|part| (part.partition, part.offset, part.metadata.clone()));
+        let entered = Entered {
+            session,
+            group: group.to_owned(),
+            generation: commit.generation,
+            member: commit.member_id.clone(),
+            parts: parts.collect(),
+            asked_ms: self.clock.ms(),
+            answer: None,
+        };
+        let mut inner = self.inner.lock();
+        inner.timeline.entered.push(entered);
+        inner.timeline.entered.len() - 1
+    }
+
+    /// It answers, and says which parts are stored.
+    pub fn commit_leaves(&self, place: usize, stored: Vec<bool>) {
+        let now_ms = self.clock.ms();
+        self.inner.lock().timeline.entered[place].answer = Some((now_ms, stored));
     }
 
     /// The state after all entries.
@@ -148,7 +183,7 @@ impl Chronicle {
             fnv(0, &record.entry)
         ));
         inner.records.push(record.clone());
-        inner.apply(record);
+        inner.apply(record, self.clock.ms());
     }
 
     fn promise(&self, position: Position, nonce: u64, n: u64) {
@@ -175,7 +210,7 @@ fn index(ordinal: u64) -> usize {
 }
 
 impl Inner {
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, record: &Record, now_ms: u64) {
         let ordinal = record.position.ordinal;
         if self.promised.get(&ordinal).is_some_and(|promised| *promised != (record.nonce, record.n)) {
             self.odd.push(("journal", format!("entry {ordinal} is not the one that was acknowledged")));
@@ -192,6 +227,7 @@ impl Inner {
             self.odd.push(("verdicts", what));
         }
         self.hashes.push(self.state.hash());
+        self.timeline.push(&entry, folded.as_ref().ok(), &self.state, now_ms);
         match folded {
             Ok(applied) => self.place(ordinal, &entry, &applied),
             Err(why) => self.odd.push(("journal", format!("entry {ordinal} cannot be applied: {why}"))),
