@@ -145,7 +145,9 @@ impl Machine {
         for (token, answer) in next.leavers {
             turn.answer(token, answer);
         }
-        self.members.each(turn.now, |_| (Phase::Joined, true));
+        // A static member that did not join is no more alive than before: groups that rebalance often would keep a dead
+        // one for ever (Kafka does).
+        self.members.each(turn.now, |phase| (Phase::Joined, matches!(phase, Phase::Joining { .. })));
         self.stage = if self.members.is_empty() {
             Stage::Empty
         } else {
