@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafscale_metadata::{
-    Command, CommitOffsets, MemberId, OffsetCommit, Outcome, TopicPartition, limits, subscribed_topics,
+    Command, CommitOffsets, GroupStage, MemberId, OffsetCommit, Outcome, TopicPartition, limits, subscribed_topics,
 };
 
 use super::journal::{Failure, all_done};
@@ -126,7 +126,10 @@ impl Machine {
         if commit.generation != self.generation {
             return Err(Error::IllegalGeneration);
         }
-        if matches!(self.stage, Stage::Completing { .. }) {
+        // Also when the next rebalance began before the assignment came: the fold would refuse it, so a commit that
+        // changes nothing must not be told otherwise.
+        let stored = turn.state.group(&self.group);
+        if stored.is_some_and(|group| group.stage() == GroupStage::Joined) {
             return Err(Error::RebalanceInProgress);
         }
         Ok(Some(commit.member_id.as_str().into()))
