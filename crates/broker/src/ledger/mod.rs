@@ -228,9 +228,10 @@ impl Ledger for Replica {
 impl Replica {
     /// Learns the journal's end and waits until the fold has reached it.
     async fn reach_end(&self) -> Result<(), Stopped> {
-        let end = self.journal.end().await.map_err(|_failed| Stopped)?;
         let mut progress = self.progress.subscribe();
+        // As of before the question: the fold goes on while the answer is on its way, and is beyond it then.
         let applied = progress.borrow().ordinal;
+        let end = self.journal.end().await.map_err(|_failed| Stopped)?;
         if end.ordinal < applied {
             self.finish(End::Failed(went_back(end.ordinal, applied)));
             return Err(Stopped);
