@@ -15,6 +15,7 @@ from harness.server import ApacheKafka, Kafscale, Scratch
 
 def pytest_addoption(parser):
     parser.addoption("--server", choices=["kafscale", "kafka"], default="kafscale", help="the server under test")
+    parser.addoption("--storm-seconds", type=int, default=120, help="how long members join and leave in the rebalance storm")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of kill -9 in the kill test")
 
 
@@ -54,8 +55,10 @@ def new_server(kind, scratch):
     made, numbers = [], itertools.count(1)
 
     def make(*arguments):
-        # No retention: the reference records are older than Kafka's seven days.
-        settings = ["log.retention.ms=-1", "group.initial.rebalance.delay.ms=0"] if kind == "kafka" else list(arguments)
+        # No retention: the reference records are older than Kafka's seven days. New groups wait for nobody.
+        settings = ["log.retention.ms=-1", "group.initial.rebalance.delay.ms=0"]
+        if kind == "kafscale":
+            settings = ["--group-initial-rebalance-delay-ms", "0", *arguments]
         server = {"kafscale": Kafscale, "kafka": ApacheKafka}[kind](scratch / f"server-{next(numbers)}", *settings)
         made.append(server)
         return server

@@ -35,12 +35,16 @@ class DescribedMember(NamedTuple):
     assignment: bytes
 
     def partitions(self):
-        """What the consumer protocol says is assigned: {(topic, partition)}."""
-        if not self.assignment:
-            return set()
-        reader = wire.Reader(self.assignment)
-        reader.i16()
-        return {(topic, p) for topic, ps in reader.array(lambda: (reader.string(), reader.array(reader.i32))) for p in ps}
+        return partitions_of(self.assignment)
+
+
+def partitions_of(assignment):
+    """What the consumer protocol says is assigned: {(topic, partition)}."""
+    if not assignment:
+        return set()
+    reader = wire.Reader(assignment)
+    reader.i16()
+    return {(topic, p) for topic, ps in reader.array(lambda: (reader.string(), reader.array(reader.i32))) for p in ps}
 
 
 class Joined(NamedTuple):
@@ -204,6 +208,15 @@ class Groups:
 
         wait_until(ask, f"the coordinator answers request {api}")
         return answer
+
+    def find_coordinator(self, group):
+        """Asks until there is one: Kafka makes the topic of offsets when it is first asked."""
+
+        def read(reader):
+            reader.i32()
+            return reader.i16()
+
+        return self.request(FIND_COORDINATOR, 1, find_coordinator_body(group), read)
 
     def describe(self, group):
         body = array([string(group)]) + i8(0)
