@@ -30,10 +30,11 @@ class Moments:
     def count(self, name):
         self.counted[name] += 1
 
-    def wait_in_traffic(self, producers, acknowledged=200):
-        """Until every producer got some further, and then a little longer, so that the kill falls anywhere."""
-        goals = {p: p.acknowledged + acknowledged for p in producers}
-        wait_until(lambda: any(p.failure for p in producers) or all(p.acknowledged >= goal for p, goal in goals.items()), "all producers write")
+    def wait_in_traffic(self, producers, committers=(), acknowledged=200, commits=10):
+        """Until every producer and committer got some further, and then a little longer, so that the kill falls
+        anywhere."""
+        goals = {p: p.acknowledged + acknowledged for p in producers} | {c: c.acknowledged + commits for c in committers}
+        wait_until(lambda: any(p.failure for p in goals) or all(p.acknowledged >= goal for p, goal in goals.items()), "all write and commit")
         time.sleep(self.random.uniform(0, 0.05))
 
     def wait_for_event(self, name, seconds=60):

@@ -1,6 +1,10 @@
 """The checker of the kill test sees each kind of damage, and accepts each history that is allowed."""
 
 import pytest
+from harness.groups.raw import Joined
+from harness.groups.raw_member import DONE
+from harness.groups.raw_member import Attempt as Commit
+from harness.groups.raw_member import Book
 
 from .checker import REFUSED, SOMEWHERE, UNKNOWN, Attempt, Stream, Value, check, check_kept
 
@@ -95,3 +99,47 @@ def test_a_log_that_changed_or_shrank_is_seen():
 def test_a_value_survives_its_bytes():
     value = Value("plain-1", 17, 2, 5)
     assert Value.decode(value.encode()) == value
+
+
+# -------------------------------------------------------------------------------------- the book of a group
+
+
+# What was sent to be committed, in order, what is committed, and the words of the problem if there is one.
+COMMITS = {
+    "nothing sent": [[], -1, None],
+    "the last that was acknowledged": [[(0, DONE), (1, DONE)], 1, None],
+    "an unknown one behind it": [[(0, DONE), (1, UNKNOWN)], 1, None],
+    "an unknown one that is not there": [[(0, DONE), (1, UNKNOWN)], 0, None],
+    "lost": [[(0, DONE), (1, DONE)], 0, "1 was acknowledged, 0 is committed"],
+    "all lost": [[(0, DONE)], -1, "0 was acknowledged, -1 is committed"],
+    "refused and there": [[(0, DONE), (1, REFUSED)], 1, "all were refused"],
+    "never sent": [[(0, DONE)], 7, "which nobody sent"],
+}
+
+
+@pytest.mark.parametrize("sent, committed, words", COMMITS.values(), ids=COMMITS.keys())
+def test_what_is_committed_must_have_been_sent_and_what_was_acknowledged_must_be_there(sent, committed, words):
+    book = Book("group", "topic", 1)
+    for offset, outcome in sent:
+        commit = Commit(offset)
+        commit.outcome = outcome
+        book.attempts[0].append(commit)
+    book.check_committed(0, committed, book.highest(0, DONE))
+    assert [words in problem for problem in book.problems] == ([True] if words else [])
+
+
+def test_a_generation_has_one_leader_one_deal_and_one_owner_of_a_partition():
+    book = Book("group", "topic", 3)
+    joined = Joined(0, 1, "range", "a", "a", [("a", None, b""), ("b", None, b"")])
+    book.joined(joined)
+    dealt = book.deal(joined)
+    book.assigned(1, "a", dealt["a"])
+    book.assigned(1, "b", dealt["b"])
+    book.deal(joined)
+    assert not book.problems, "a leader may send the same again"
+    book.assigned(1, "b", dealt["a"])
+    book.assigned(2, "a", dealt["a"])
+    book.joined(joined._replace(leader="b"))
+    book.deal(joined._replace(members=joined.members[:1]))
+    for words in ("b got", "generation 2", "two leaders", "led twice"):
+        assert sum(words in problem for problem in book.problems) == 1, (words, book.problems)

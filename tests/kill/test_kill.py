@@ -1,5 +1,6 @@
 """Rounds of `kill -9` with requests unanswered; after each the server starts again on its directory, and every
-acknowledged record is there at its offset, in order; of the others only what may be there is there."""
+acknowledged record is there at its offset, in order; of the others only what may be there is there. Beside the producers
+a group's members and simple committers commit offsets: those never go back, and no member is forgotten."""
 
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from harness import wire
 
 from .checker import UNKNOWN, Value, check, check_kept
+from .committers import Committers
 from .moments import Moments
 from .workload import LibrdkafkaProducer, RawProducer
 
@@ -53,6 +55,15 @@ def producers(server):
         producer.stop()
 
 
+@pytest.fixture
+def committers(server):
+    started = Committers(server, TOPIC, PARTITIONS, SEED)
+    started.outside.find_coordinator(started.book.group)
+    started.start()
+    yield started
+    started.stop()
+
+
 def die_and_start_again(server, moments, moment):
     server.kill()
     if moment == "start-up":
@@ -65,30 +76,31 @@ def die_and_start_again(server, moments, moment):
     moments.start_seconds = time.monotonic() - began
 
 
-def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(server, producers, request):
+def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(server, producers, committers, request):
     rounds = request.config.getoption("--kill-rounds")
     moments = Moments(server, SEED)
     moments.start_seconds = 0.3
     before = {p: [] for p in range(PARTITIONS)}
     unanswered = 0
     for number in range(rounds):
-        for producer in producers:
-            producer.resume()
+        for one in [*producers, committers]:
+            one.resume()
         moment = moments.deal(number)
-        moments.wait_in_traffic(producers)
+        moments.wait_in_traffic(producers, [committers])
         if moment not in ("traffic", "start-up"):
             moments.wait_for_event(moment)
         unanswered += sum(len(p.in_flight) for p in producers)
         die_and_start_again(server, moments, moment)
         moments.count(moment)
-        for producer in producers:
-            producer.pause()
+        for one in [*producers, committers]:
+            one.pause()
         now = read_logs(server)
         streams = {key: stream for producer in producers for key, stream in producer.streams.items()}
-        problems = check(streams, now) + check_kept(before, now)
+        problems = check(streams, now) + check_kept(before, now) + committers.problems()
         assert not problems, f"round {number}, killed in {moment}:\n" + "\n".join(problems[:20])
         before = now
     report(rounds, moments, before, streams, unanswered)
+    report_commits(committers)
     assert unanswered, "no kill found a request in flight"
     assert all(moments.counted[name] >= min(5, rounds // len(moments.known)) for name in moments.known), moments.counted
 
@@ -100,3 +112,8 @@ def report(rounds, moments, logs, streams, unanswered):
     print(f"\n{rounds} kills {moments.counted}: {records} records, {len(attempts)} batches sent, {unknown} with an unknown outcome, {unanswered} in flight at a kill")
 
 
+def report_commits(committers):
+    attempts = [a for book in committers.books for sent in book.attempts.values() for a in sent]
+    unknown = sum(a.outcome == UNKNOWN for a in attempts)
+    print(f"{committers.book.generation} generations, {len(attempts)} offsets sent, {unknown} with an unknown outcome")
+    assert unknown, "no kill found a commit in flight"

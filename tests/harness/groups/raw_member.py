@@ -104,7 +104,7 @@ class RawMember:
         self.session_ms, self.turns = session_ms, {self.heartbeat: heartbeat_seconds, self.commit: commit_seconds}
         self.id, self.generation, self.owned = "", -1, {}
         self.told = False  # that it is a member: from then on the group must know it
-        self.committing = True
+        self.committing, self.idle = True, False
         self.leaving = False
         self.connection = None
 
@@ -180,7 +180,8 @@ class RawMember:
         self.take(await self.request(raw.HEARTBEAT, 3, body, raw.read_heartbeat), "Heartbeat")
 
     async def commit(self):
-        if not self.committing or not self.owned:
+        self.idle = not self.committing
+        if self.idle or not self.owned:
             return
         attempts = {p: Attempt(offset + 1) for p, offset in self.owned.items()}
         for partition, attempt in attempts.items():
