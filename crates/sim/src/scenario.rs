@@ -103,6 +103,21 @@ impl Fault {
     }
 }
 
+/// Faults that wait for a moment.
+#[derive(Debug, Clone)]
+pub struct Later {
+    /// So many milliseconds after those before.
+    pub gap_ms: u64,
+    /// Then as soon as a request of this kind is under way to a group's coordinator, if one comes.
+    pub moment: Option<&'static str>,
+    /// What happens, at once.
+    pub faults: Vec<Fault>,
+}
+
+/// What faults wait for: the rarer, the oftener.
+const MOMENTS: [&str; 9] =
+    ["sync", "sync", "leave", "leave", "deletion", "deletion", "heartbeat", "offset commit", "offset fetch"];
+
 /// At most so much of everything: what shrinking lowers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -167,6 +182,8 @@ pub struct Scenario {
     pub admin: AdminPlan,
     /// Each so many milliseconds after the one before.
     pub faults: Vec<(u64, Fault)>,
+    /// After these: what befalls groups.
+    pub later: Vec<Later>,
     /// The network.
     pub weather: Weather,
     /// How long a disk operation takes, at least and at most, microseconds.
@@ -200,10 +217,8 @@ impl Scenario {
                 .collect(),
             groups,
             admin: admin(&mut root.fork("admin", 0), &topics),
-            faults: {
-                let first = (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n)));
-                first.chain(later).collect()
-            },
+            faults: (0..take(faults, limits.faults)).flat_map(|n| fault(&mut root.fork("fault", n))).collect(),
+            later,
             weather: weather(&mut root.fork("weather", 0)),
             disk_us: disk(&mut root.fork("disk", 0)),
             broker: BrokerPlan {
@@ -288,19 +303,18 @@ fn partitions(rng: &mut Rng) -> u32 {
 }
 
 /// Groups take their time to form: most of what befalls them comes later.
-fn later_faults(root: &Rng, before: u64, limits: Limits) -> Vec<(u64, Fault)> {
+fn later_faults(root: &Rng, before: u64, limits: Limits) -> Vec<Later> {
     let mut rng = root.fork("later faults", 0);
     let left = limits.faults.saturating_sub(usize::try_from(before).unwrap_or(usize::MAX)) as u64;
-    let count = rng.within(0..9).min(left);
-    let mut faults = Vec::new();
-    for n in 0..count {
+    let count = rng.within(0..16).min(left);
+    let mut later = |n| {
         let pause_ms = [500, 3_000, 8_000][rng.index(3)];
-        let drawn = fault(&mut root.fork("later fault", n));
-        let first = drawn.iter().take(1).map(|(_, fault)| (rng.within(0..pause_ms), *fault));
-        faults.extend(first.collect::<Vec<_>>());
-        faults.extend(drawn.into_iter().skip(1));
-    }
-    faults
+        let gap_ms = rng.within(0..pause_ms);
+        let moment = rng.chance(70).then(|| MOMENTS[rng.index(MOMENTS.len())]);
+        let faults = fault(&mut root.fork("later fault", n)).into_iter().map(|(_, fault)| fault).collect();
+        Later { gap_ms, moment, faults }
+    };
+    (0..count).map(&mut later).collect()
 }
 
 /// A fault; a crash may follow soon where something was left half done.

@@ -17,7 +17,7 @@ pub fn shrink(seed: u64, bug: Option<Bug>, check: &'static str) -> (Limits, Repo
         groups: full.groups.len(),
         members: full.groups.iter().map(|group| group.members.len()).max().unwrap_or(0),
         episodes: full.groups.iter().map(GroupPlan::longest).max().unwrap_or(0),
-        faults: full.faults.len(),
+        faults: full.faults.len() + full.later.len(),
         batches: full.producers.iter().map(|plan| plan.batches).max().unwrap_or(0),
     };
     let mut report = run(&full, bug, true);

@@ -115,20 +115,24 @@ impl Consumer {
         let mut goal = BTreeMap::new();
         for topic in &found {
             let known = self.places.contains_key(&(topic.name.clone(), 0));
+            // Partitions that are added to a topic are read from the beginning.
+            let all = (0..topic.partitions).all(|index| self.places.contains_key(&(topic.name.clone(), index)));
             let latest = if was_quiet || (self.plan.from_latest && !known) {
                 ends(&self.shared, link, &topic.name, topic.partitions, Bound::Latest).await?
             } else {
                 Vec::new()
             };
-            let starts = match (known, self.plan.from_latest) {
-                (true, _) => Vec::new(),
-                (false, true) => latest.clone(),
-                (false, false) => ends(&self.shared, link, &topic.name, topic.partitions, Bound::Earliest).await?,
+            let starts = if all {
+                Vec::new()
+            } else if self.plan.from_latest && !known {
+                latest.clone()
+            } else {
+                ends(&self.shared, link, &topic.name, topic.partitions, Bound::Earliest).await?
             };
             for (index, next) in (0..).zip(starts) {
                 let Some(next) = next else { return Err(Lost) };
                 let place = Place { topic: topic.id, next, high_watermark: 0 };
-                self.places.insert((topic.name.clone(), index), place);
+                self.places.entry((topic.name.clone(), index)).or_insert(place);
             }
             for (index, end) in (0..).zip(latest) {
                 goal.extend(end.map(|end| ((topic.name.clone(), index), end)));

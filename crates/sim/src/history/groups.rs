@@ -88,8 +88,7 @@ impl What {
             Self::Leave(_) => "leave",
             Self::Commit(_) => "offset commit",
             Self::Offsets(_) => "offset fetch",
-            Self::DeleteGroup => "deletion of a group",
-            Self::DeleteOffsets(_) => "deletion of offsets",
+            Self::DeleteGroup | Self::DeleteOffsets(_) => "deletion",
         }
     }
 }
@@ -253,6 +252,12 @@ impl GroupHistory {
             self.trace.line(format_args!("{client}, {what} in {group} by {:?}: {told:?}", asked.who));
         }
         asked.reply = Reply::Told(now_ms, told);
+    }
+
+    /// Whether a request of this kind is under way.
+    pub fn is_open(&self, kind: &str) -> bool {
+        let recent = self.asked.iter().rev().take(100);
+        recent.into_iter().any(|asked| asked.reply == Reply::Open && asked.what.name() == kind)
     }
 
     /// It will not be answered any more.

@@ -7,7 +7,7 @@ use crate::clients::group::plan::{Commits, Deed, Episode, GroupPlan, MemberPlan,
 use crate::rng::Rng;
 
 /// In a hundred worlds.
-const WORLDS_WITH_GROUPS: u64 = 50;
+const WORLDS_WITH_GROUPS: u64 = 60;
 
 /// What the members of a group have in common.
 struct Kind<'a> {
@@ -48,7 +48,7 @@ fn group(root: &Rng, number: u64, topics: &[String], limits: Limits) -> GroupPla
         crowd = rng.within(7..11);
     }
     // Nobody is ever in it, but offsets are committed.
-    let simple = rng.chance(8);
+    let simple = rng.chance(12);
     let assignors = match rng.within(0..100) {
         0..25 => vec![Assignor::Range],
         25..40 => vec![Assignor::RoundRobin],
@@ -91,7 +91,7 @@ fn member(rng: &mut Rng, number: u64, kind: &Kind, limits: Limits) -> MemberPlan
             first_ms: rng.within(0..late_ms),
             session_timeout_ms,
             rebalance_timeout_ms: [3_000, 10_000, 20_000][rng.index(3)],
-            heartbeat_ms: [500, 1_500, 3_000][rng.index(3)],
+            heartbeat_ms: [100, 500, 1_500, 3_000][rng.index(4)],
             // Many members commit less often: a world is not to take longer.
             commit_ms: [100, 500, 3_000][rng.index(3)] * (1 + kind.crowd / 4),
             max_wait_ms: [500, 2_000, 5_000][rng.index(3)],
@@ -144,16 +144,17 @@ fn outsider(rng: &mut Rng, number: u64, kind: &Kind, simple: bool) -> OutsiderPl
 }
 
 fn deeds(rng: &mut Rng, topics: &[String], simple: bool, limits: Limits) -> Vec<(u64, Deed)> {
-    let count = if rng.chance(50) { 0 } else { rng.within(1..4) };
+    // Where nobody is a member, they succeed.
+    let count = if simple { rng.within(5..40) } else { [0, 0, 1, 2, 3, 8, 20][rng.index(7)] };
     let count = usize::try_from(count).unwrap_or(0).min(limits.episodes);
     let mut deed = || {
-        let gap_ms = [500, 5_000][rng.index(2)];
+        let gap_ms = [100, 500, 5_000][rng.index(3)];
         let gap_ms = rng.within(0..gap_ms);
         let topic = topics[rng.index(topics.len())].clone();
         let deed = match rng.within(0..100) {
-            0..25 => Deed::DeleteGroup,
-            25..50 => Deed::DeleteOffsets(topic),
-            50..80 if !simple => Deed::AddPartitions(topic, u32::try_from(rng.within(1..3)).expect("a small number")),
+            0..30 => Deed::DeleteGroup,
+            30..65 => Deed::DeleteOffsets(topic),
+            65..80 if !simple => Deed::AddPartitions(topic, u32::try_from(rng.within(1..3)).expect("a small number")),
             80.. if !simple => Deed::Remove(format!("i{}", rng.within(0..4))),
             _ => Deed::DeleteGroup,
         };

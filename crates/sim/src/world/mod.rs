@@ -227,11 +227,28 @@ impl<'a> World<'a> {
             }
             self.inject(*fault);
         }
+        for later in &scenario.later {
+            self.live_for(Duration::from_millis(later.gap_ms)).await;
+            if let Some(kind) = later.moment {
+                self.await_request(kind).await;
+            }
+            later.faults.iter().for_each(|fault| self.inject(*fault));
+        }
         self.live_for(Duration::from_secs(1)).await;
         self.heal().await;
         self.shared.phase.begin(Phase::Quiet);
         self.await_clients(&mut done).await;
         self.end().await;
+    }
+
+    /// Waits a while for a moment at which such a request is under way to the coordinator of a group.
+    async fn await_request(&mut self, kind: &str) {
+        for _ in 0..3_000 {
+            if self.shared.history.lock().groups.is_open(kind) {
+                return;
+            }
+            self.live_for(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits a while for a broker that serves: most faults say most where there is one.

@@ -9,7 +9,7 @@ use kafscale_metadata::{Command, GroupStage, Nonce, Outcome, TopicId, TopicParti
 use kafscale_wire::ErrorCode;
 
 use super::super::{Truth, Violation, break_rule};
-use crate::chronicle::groups::{Said, Stored, Timeline, View};
+use crate::chronicle::groups::{Said, Stored, Timeline, View, group_of};
 use crate::clients::group::protocol::Subscription;
 use crate::history::groups::{Asked, CommitPart, GroupHistory, OffsetTold, Reply, Told, What};
 
@@ -32,8 +32,11 @@ pub(super) fn judge(history: &GroupHistory, truth: &Truth, found: &mut Vec<Viola
                 judge_read(&truth.groups, asked, told_ms, (wanted.is_none(), told), found);
             }
             (What::DeleteGroup, Some((told_ms, Told::Code(0)))) => {
-                let mut then = truth.groups.versions(&asked.group, truth.groups.between(asked.asked_ms, told_ms));
-                if then.all(|(_, view)| view.is_some()) {
+                let then = truth.groups.between(asked.asked_ms, told_ms);
+                let mut views = truth.groups.versions(&asked.group, then.clone());
+                // A commit may have made it again in the entry that deletes it.
+                let deletes = |command: &Command| matches!(command, Command::DeleteGroup { .. });
+                if views.all(|(_, view)| view.is_some()) && !is_said(&truth.groups, &asked.group, then, deletes) {
                     break_rule(
                         found,
                         "deleted",
@@ -326,6 +329,12 @@ fn differs(timeline: &Timeline, group: &str, ordinal: u64, (all, told): (bool, &
     left_out.filter(|_| all).map(|partition| format!("{partition:?} is left out"))
 }
 
+/// Whether the fold did such a command about the group, in one of these entries.
+fn is_said(timeline: &Timeline, group: &str, then: RangeInclusive<u64>, is_it: impl Fn(&Command) -> bool) -> bool {
+    let done = |said: &Said| said.outcome == Outcome::Done && then.contains(&said.ordinal);
+    timeline.said.iter().any(|said| done(said) && group_of(&said.command) == Some(group) && is_it(&said.command))
+}
+
 fn judge_deleted(
     timeline: &Timeline,
     asked: &Asked,
@@ -334,13 +343,21 @@ fn judge_deleted(
     found: &mut Vec<Violation>,
 ) {
     let then = timeline.between(asked.asked_ms, told_ms);
-    let gone = then.into_iter().any(|ordinal| {
-        let topic = timeline.topic(name, ordinal);
-        let at = topic.map(|topic| TopicPartition { topic, partition: *partition });
+    let mut at = None;
+    let gone = then.clone().any(|ordinal| {
+        at = timeline.topic(name, ordinal).map(|topic| TopicPartition { topic, partition: *partition });
         let stored = at.and_then(|at| timeline.group(&asked.group, ordinal)?.offsets.get(&at));
         stored.is_none()
     });
-    if !gone {
+    // It may have been committed again in the entry that deletes it.
+    let deletes = |command: &Command| {
+        if let Command::DeleteOffsets { partitions, .. } = command {
+            partitions.iter().any(|p| Some(*p) == at)
+        } else {
+            false
+        }
+    };
+    if !gone && !is_said(timeline, &asked.group, then, deletes) {
         let what =
             format!("{}: the offset of {name}-{partition} in {} was deleted, and is there", asked.client, asked.group);
         break_rule(found, "deleted", what);

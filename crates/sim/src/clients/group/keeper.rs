@@ -66,7 +66,7 @@ async fn add_partitions(shared: &Arc<Shared>, name: &str, topic: &str, more: u32
     let known = topics(shared, &mut link, Some(&[topic.to_owned()]), false).await?;
     let Some(found) = known.first() else { return Ok(()) };
     let count = i32::try_from(found.partitions + more).expect("few partitions");
-    let topic = CreatePartitionsTopic { name: topic.into(), count, ..Default::default() };
+    let topic = CreatePartitionsTopic { name: topic.into(), count, assignments: None };
     let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
     let response = link.call(PARTITIONS_VERSION, &request, PATIENCE).await?;
     let code = response.results.first().map(|result| result.error_code).ok_or(Lost)?;
