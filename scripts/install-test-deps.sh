@@ -13,7 +13,7 @@ done_already() { [[ -f .tools/$1.stamp && $(cat ".tools/$1.stamp") == $(sha256su
 stamp() { sha256sum "$2" | cut -d' ' -f1 >".tools/$1.stamp"; }
 
 # --- Debian packages: programs by the package that brings them, only those that are not there.
-declare -A packages=([kcat]=kcat [strace]=strace [javac]=default-jdk-headless [mvn]=maven [cmake]=cmake [make]=make [g++]=g++ [python3]=python3)
+declare -A packages=([kcat]=kcat [strace]=strace [javac]=default-jdk-headless [mvn]=maven [cmake]=cmake [make]=make [g++]=g++ [python3]=python3 [npm]=npm)
 missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
@@ -44,6 +44,18 @@ if ! done_already java tests/java/pom.xml; then
   rm -rf .tools/java/lib
   mvn -B -q -f tests/java/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$root/.tools/java/lib"
   stamp java tests/java/pom.xml
+fi
+
+# --- Node.js clients, and the Node.js that runs them: a package too, newer than Debian's.
+if ! done_already node tests/node/package-lock.json; then
+  say "Node packages into .tools/node"
+  rm -rf .tools/node
+  mkdir -p .tools/node
+  cp tests/node/package.json tests/node/package-lock.json .tools/node
+  # npm runs on whatever Node.js is there, and would warn that the clients want a newer one.
+  npm ci --prefix .tools/node --no-audit --no-fund --loglevel=error >.tools/npm.log
+  .tools/node/node_modules/.bin/node --version >/dev/null || { say "no Node.js package for $(uname -sm)"; exit 1; }
+  stamp node tests/node/package-lock.json
 fi
 
 say "all there"

@@ -15,7 +15,7 @@ pytest() { (cd tests && ../.tools/venv/bin/pytest "$@"); }
 
 rust() { cargo test --workspace --quiet; }
 sim() { cargo run --quiet --release -p kafscale-sim -- --seeds "${SEEDS:-1000}"; }
-produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test_rdkafka.py test_java.py test_python_clients.py; }
+produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test_rdkafka.py test_java.py test_python_clients.py test_node_clients.py; }
 consumer_group() { pytest test_groups.py test_group_admin.py test_group_tools.py test_rebalance_storm.py -s; }
 protocol() { pytest test_protocol.py test_admin.py test_addresses.py test_transactional_id.py test_observed.py; }
 durability() { pytest test_long_run.py test_restart.py test_durable_order.py test_start_errors.py test_version.py; }

@@ -117,6 +117,7 @@ def test_one_then_three_then_two_members(server, topic_name, team, client, assig
 
 @each_client
 def test_a_static_member_comes_back_and_nobody_notices(server, topic_name, team, outside, client):
+    skip_what_it_cannot(client, "static")
     pair = team(4)
     for name in ("one", "two"):
         pair.join(instance=name)
@@ -138,6 +139,7 @@ def test_a_static_member_comes_back_and_nobody_notices(server, topic_name, team,
 
 @each_client
 def test_of_two_with_one_instance_id_the_older_is_fenced(server, topic_name, team, client):
+    skip_what_it_cannot(client, "static")
     skip_what_it_cannot(client, "fenced")
     group = team(2)
     older = group.join(instance="same")
@@ -185,7 +187,7 @@ def test_commit_and_resume(server, topic_name, team, outside, client, way):
     expected = [e for e in entries if e.offset >= at[topic_name, e.partition][0]]
     wait_until(lambda: second.failure or len(second.records) >= len(expected), "the rest is read")
     dataset.assert_same(second.records, expected, ignoring=["timestamp"])
-    if way == "offsets":
+    if way == "offsets" and "seek" not in CLIENTS[client].cannot:
         seek_to_committed(second, at, expected)
 
 
@@ -228,6 +230,7 @@ def test_a_commit_of_an_old_generation_is_refused(server, topic_name, team, outs
     offsets = {p: 40 for p in group.partitions}
     assert set(outside.commit(group.group, offsets, generation - 1, name).values()) == {raw.ILLEGAL_GENERATION}
     assert set(outside.commit(group.group, offsets, generation, "nobody").values()) == {raw.UNKNOWN_MEMBER_ID}
+    skip_what_it_cannot(client, "rest")
     # Thrown out while it does something else, it does not know that another has its partitions.
     old.rest()
     outside.leave(group.group, name)
@@ -241,6 +244,7 @@ def test_a_commit_of_an_old_generation_is_refused(server, topic_name, team, outs
 
 @each_client
 def test_a_commit_without_membership(server, topic_name, team, outside, client):
+    skip_what_it_cannot(client, "by hand")
     skip_what_it_cannot(client, "commit")
     group = team(2)
     member = group.join()
@@ -278,6 +282,8 @@ class Commits:
 
 @each_client
 def test_a_broker_that_is_killed_disturbs_no_member(new_server, topic_name, kind, client):
+    if (kind, client) == ("kafka", "kafkajs"):
+        pytest.skip("a restarted Kafka is not the coordinator for a moment, which kafkajs takes for a rebalance")
     if (kind, client) == ("kafka", "java"):
         pytest.skip("after a restart of Kafka partitions are without a leader for a moment; Java's leader of the group sees it and joins again")
     server = new_server().start()

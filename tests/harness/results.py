@@ -96,6 +96,11 @@ def rdkafka_version():
     return after(lock, 'name = "rdkafka"\nversion = "').rstrip('"')
 
 
+def node_version(package):
+    lock = json.loads((ROOT / "tests/node/package-lock.json").read_text())
+    return lock["packages"][f"node_modules/{package}"]["version"]
+
+
 def after(text, words):
     return text.split(words, 1)[1].split()[0]
 
@@ -108,4 +113,6 @@ VERSIONS = {
     "java": java_version,
     "java tools": java_version,
     "rdkafka": rdkafka_version,
+    "kafkajs": lambda: node_version("kafkajs"),
+    "platformatic": lambda: node_version("@platformatic/kafka"),
 }

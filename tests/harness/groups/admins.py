@@ -20,9 +20,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, NoError
 
+from . import driven, node, rdkafka, remote
 from .member import Refused
 from .raw import DescribedMember
-from .remote import Driven
 
 
 class Confluent:
@@ -165,43 +165,28 @@ class KafkaPython:
         self.admin.close()
 
 
-class Java:
-    def __init__(self, server):
-        self.driven = Driven("admin", {"bootstrap.servers": server.bootstrap})
-
-    def ask(self, operation, name="", **rest):
-        return self.driven.ask(operation, name=name, **rest)[0]
-
-    def create_topic(self, name, partitions):
-        self.ask("create_topic", name, partitions=partitions)
-
-    def add_partitions(self, name, total):
-        self.ask("add_partitions", name, partitions=total)
-
-    def delete_topic(self, name):
-        self.ask("delete_topic", name)
-
-    def list_groups(self):
-        return set(self.ask("list_groups"))
-
-    def describe_group(self, name):
-        found = self.ask("describe_group", name)
-        return found["state"], {member: {tuple(p) for p in owned} for member, _, owned in found["members"]}
-
-    def delete_group(self, name):
-        self.ask("delete_group", name)
-
-    def list_offsets(self, group):
-        return {(topic, p): offset for topic, p, offset in self.ask("list_offsets", group)}
-
-    def alter_offsets(self, group, offsets):
-        self.ask("alter_offsets", group, offsets=[[*p, offset] for p, offset in offsets.items()])
-
-    def delete_offsets(self, group, partitions):
-        self.ask("delete_offsets", group, partitions=list(partitions))
-
-    def close(self):
-        self.driven.close()
+class Java(driven.Admin, driven.ListsOffsets, driven.AltersOffsets, driven.DeletesOffsets):
+    host = remote.HOST
 
 
-ADMINS = {"confluent-kafka": Confluent, "aiokafka": Aiokafka, "kafka-python": KafkaPython, "java": Java}
+class Rdkafka(driven.Admin):
+    host = rdkafka.HOST
+
+
+class Kafkajs(driven.Admin, driven.ListsOffsets, driven.AltersOffsets):
+    host = node.KAFKAJS
+
+
+class Platformatic(driven.Admin, driven.ListsOffsets, driven.AltersOffsets, driven.DeletesOffsets):
+    host = node.PLATFORMATIC
+
+
+ADMINS = {
+    "confluent-kafka": Confluent,
+    "aiokafka": Aiokafka,
+    "kafka-python": KafkaPython,
+    "java": Java,
+    "rdkafka": Rdkafka,
+    "kafkajs": Kafkajs,
+    "platformatic": Platformatic,
+}

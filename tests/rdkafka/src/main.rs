@@ -5,9 +5,13 @@
 //!     consume BOOTSTRAP TOPIC FILE [setting=value ...]       reads all partitions into a record file
 //!     limit   BOOTSTRAP TOPIC BYTES                          a value of BYTES is taken, one byte more is refused
 //!     times   BOOTSTRAP TOPIC MILLISECONDS ...               prints the watermarks and the offset for each time
+//!     host                                                   members of groups and more, see `host.rs`
 //!     load produce|consume|latency ...                       see `load.rs`
 
+mod admin;
+mod host;
 mod load;
+mod member;
 mod record_file;
 
 use std::collections::HashMap;
@@ -32,10 +36,14 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["produce", bootstrap, topic, file, settings @ ..] => produce(&config(bootstrap, settings)?, topic, file),
+        ["produce", bootstrap, topic, file, settings @ ..] => {
+            println!("{} confirmed", produce(&config(bootstrap, settings)?, topic, file)?);
+            Ok(())
+        }
         ["consume", bootstrap, topic, file, settings @ ..] => consume(&config(bootstrap, settings)?, topic, file),
         ["limit", bootstrap, topic, bytes] => limit(bootstrap, topic, bytes.parse()?),
         ["times", bootstrap, topic, times @ ..] => look_up(bootstrap, topic, times),
+        ["host"] => host::run(),
         ["load", what @ ..] => load::run(what),
         _ => bail!("unknown command {words:?}; src/main.rs lists them"),
     }
@@ -71,7 +79,8 @@ impl ProducerContext for Reports {
     }
 }
 
-fn produce(config: &ClientConfig, topic: &str, file: &str) -> Result<()> {
+/// Writes the records of a file; returns how many there were, all confirmed where they belong.
+pub(crate) fn produce(config: &ClientConfig, topic: &str, file: &str) -> Result<usize> {
     let entries = record_file::read(Path::new(file))?;
     let producer: BaseProducer<Reports> = config.create_with_context(Reports::default())?;
     for (number, entry) in entries.iter().enumerate() {
@@ -85,8 +94,7 @@ fn produce(config: &ClientConfig, topic: &str, file: &str) -> Result<()> {
         let offset = offsets[&number].clone().with_context(|| format!("record {number} was refused"))?;
         ensure!(!confirmed || offset == entry.offset, "record {number} is at {offset}, not {}", entry.offset);
     }
-    println!("{} confirmed", entries.len());
-    Ok(())
+    Ok(entries.len())
 }
 
 fn record<'a>(topic: &'a str, number: usize, entry: &'a Entry) -> BaseRecord<'a, [u8], [u8], usize> {

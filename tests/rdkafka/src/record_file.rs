@@ -70,11 +70,11 @@ fn blob(left: &mut &[u8]) -> Option<Option<Vec<u8>>> {
     }
 }
 
-fn number(left: &mut &[u8]) -> Option<i32> {
+pub(crate) fn number(left: &mut &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes(take(left, 4)?.try_into().ok()?))
 }
 
-fn take<'a>(left: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
+pub(crate) fn take<'a>(left: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
     let (taken, rest) = left.split_at_checked(size)?;
     *left = rest;
     Some(taken)
@@ -82,19 +82,24 @@ fn take<'a>(left: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
 
 pub(crate) fn write(path: &Path, entries: &[Entry]) -> Result<()> {
     let mut out = BufWriter::new(std::fs::File::create(path)?);
+    write_to(&mut out, entries)?;
+    Ok(out.flush()?)
+}
+
+pub(crate) fn write_to(out: &mut impl Write, entries: &[Entry]) -> Result<()> {
     for entry in entries {
         out.write_all(&entry.partition.to_be_bytes())?;
         out.write_all(&entry.offset.to_be_bytes())?;
         out.write_all(&entry.timestamp.to_be_bytes())?;
-        write_blob(&mut out, entry.key.as_deref())?;
-        write_blob(&mut out, entry.value.as_deref())?;
+        write_blob(out, entry.key.as_deref())?;
+        write_blob(out, entry.value.as_deref())?;
         out.write_all(&(entry.headers.len() as i32).to_be_bytes())?;
         for (name, value) in &entry.headers {
-            write_blob(&mut out, Some(name.as_bytes()))?;
-            write_blob(&mut out, value.as_deref())?;
+            write_blob(out, Some(name.as_bytes()))?;
+            write_blob(out, value.as_deref())?;
         }
     }
-    Ok(out.flush()?)
+    Ok(())
 }
 
 fn write_blob(out: &mut impl Write, value: Option<&[u8]>) -> Result<()> {
