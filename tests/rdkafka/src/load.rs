@@ -1,19 +1,25 @@
-//! The load of the benchmarks: as little work for each record as librdkafka allows, one line of JSON at the end.
+//! The load of the benchmarks: as little work for each record as librdkafka allows, one line of JSON at the end. The last
+//! two print "ready" once every member has its partitions, and go on until their standard input ends.
 //!
 //!     load produce BOOTSTRAP TOPIC RECORD_BYTES RECORDS [setting=value ...]   as fast as it goes
 //!     load consume BOOTSTRAP TOPIC [setting=value ...]                        everything that is there, once
 //!     load latency BOOTSTRAP TOPIC RECORDS_PER_SECOND SECONDS [setting=value ...]
+//!     load idle BOOTSTRAP TOPIC GROUPS MEMBERS                                consumers that long-poll, MEMBERS a group
+//!     load groups BOOTSTRAP TOPIC GROUPS MEMBERS                              see `members_load.rs`
 
-use std::sync::Mutex;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::{PATIENCE, assign_from_beginning, config, consumer};
+use crate::{PATIENCE, assign_from_beginning, config, consumer, members_load};
 
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     match words {
@@ -23,6 +29,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         ["consume", bootstrap, topic, settings @ ..] => consume(&config(bootstrap, settings)?, topic),
         ["latency", bootstrap, topic, rate, seconds, settings @ ..] => {
             latency(&config(bootstrap, settings)?, topic, rate.parse()?, seconds.parse()?)
+        }
+        ["idle", bootstrap, topic, groups, members] => idle(bootstrap, topic, groups.parse()?, members.parse()?),
+        ["groups", bootstrap, topic, groups, members] => {
+            members_load::run(bootstrap, topic, groups.parse()?, members.parse()?)
         }
         _ => bail!("unknown load {words:?}"),
     }
@@ -132,4 +142,54 @@ fn latency(config: &ClientConfig, topic: &str, rate: u64, seconds: u64) -> Resul
         r#"{{"records": {records}, "p50_ms": {p50:.3}, "p99_ms": {p99:.3}, "p999_ms": {p999:.3}, "max_ms": {most:.3}}}"#
     );
     Ok(())
+}
+
+/// Consumers with the defaults of librdkafka, with nothing to read.
+fn idle(bootstrap: &str, topic: &str, groups: usize, members: usize) -> Result<()> {
+    let mut consumers: Vec<BaseConsumer> = Vec::new();
+    for number in 0..groups * members {
+        let group = format!("group.id={topic}-{}", number % groups);
+        let consumer: BaseConsumer = config(bootstrap, &[&group, "auto.offset.reset=latest"])?.create()?;
+        consumer.subscribe(&[topic])?;
+        consumers.push(consumer);
+    }
+    let wanted = groups * crate::partitions(&consumers[0], topic)?.len();
+    let deadline = Instant::now() + 2 * PATIENCE;
+    loop {
+        poll_all(&consumers)?;
+        let owned = consumers.iter().map(|c| Ok(c.assignment()?.count())).sum::<Result<usize>>()?;
+        if owned == wanted && consumers.iter().all(|c| c.assignment().is_ok_and(|list| list.count() > 0)) {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{owned} of {wanted} partitions are owned after two minutes");
+    }
+    println!("ready");
+    let over = input_ended();
+    while !over.load(Ordering::Relaxed) {
+        poll_all(&consumers)?;
+    }
+    println!("{{}}");
+    // Nobody says good-bye one by one: that is no part of what is measured.
+    std::process::exit(0)
+}
+
+fn poll_all(consumers: &[BaseConsumer]) -> Result<()> {
+    for consumer in consumers {
+        if let Some(message) = consumer.poll(Duration::ZERO) {
+            message?;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    Ok(())
+}
+
+/// True once standard input has ended.
+pub(crate) fn input_ended() -> Arc<AtomicBool> {
+    let over = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over);
+    std::thread::spawn(move || {
+        let _ended = std::io::stdin().read_to_end(&mut Vec::new());
+        told.store(true, Ordering::Relaxed);
+    });
+    over
 }

@@ -6,12 +6,13 @@
 //!     limit   BOOTSTRAP TOPIC BYTES                          a value of BYTES is taken, one byte more is refused
 //!     times   BOOTSTRAP TOPIC MILLISECONDS ...               prints the watermarks and the offset for each time
 //!     host                                                   members of groups and more, see `host.rs`
-//!     load produce|consume|latency ...                       see `load.rs`
+//!     load produce|consume|latency|idle|groups ...           see `load.rs`
 
 mod admin;
 mod host;
 mod load;
 mod member;
+mod members_load;
 mod record_file;
 
 use std::collections::HashMap;
