@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafscale_broker::coordinator::GroupLedger;
 use kafscale_broker::ledger::{End, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use kafscale_broker::metrics::Metrics;
 use kafscale_journal::Journal;
 use kafscale_journal::memory::MemoryJournal;
-use kafscale_log::Ledger;
 use kafscale_log::store::MemoryStore;
+use kafscale_log::{Ledger, Stopped};
 use kafscale_metadata::{
     Command, CommitOffsets, CompleteJoin, CompleteSync, CreateTopic, GroupMember, ObjectKind, OffsetCommit,
     OpenSession, Outcome, Part, TopicId, TopicPartition,
@@ -243,4 +244,16 @@ async fn many_offsets_expire_in_several_entries() {
     assert_eq!(world.replica.state().group_count(), 0);
     let entries = world.entries().await - before;
     assert!((5..=100).contains(&entries), "{entries} entries");
+}
+
+/// Hundreds of members send heartbeats; one look at the journal's end in a second serves them all.
+#[tokio::test(start_paused = true)]
+async fn coordinators_are_content_with_a_barrier_of_a_moment_ago() {
+    let world = World::start().await;
+    let (ledger, second): (&dyn GroupLedger, _) = (&world.replica, Duration::from_secs(1));
+    assert_eq!(ledger.fresh(second).await, Ok(()));
+    world.journal.die();
+    assert_eq!(ledger.fresh(second).await, Ok(()), "the journal is not asked again");
+    sleep(2 * second).await;
+    assert_eq!(ledger.fresh(second).await, Err(Stopped));
 }

@@ -307,36 +307,3 @@ fn memory_budgets() {
     assert!(sizes.0 <= 256 && sizes.1 * 5 / 4 <= 64, "{sizes:?}");
     assert!(limits::OFFSET_WEIGHT >= 64 && limits::GROUP_WEIGHT >= 2 * sizes.0 as u64);
 }
-
-/// Groups of three that commit ten partitions each, as the fold sees them: where nothing else holds the state, and just
-/// after a snapshot has taken it.
-#[test]
-#[ignore = "prints what the fold of a commit costs"]
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
-fn the_fold_of_a_commit() {
-    let mut state = opened(&[1_000; 10]);
-    let three: Vec<GroupMember> = ["a", "b", "c"].iter().map(|id| member(id, &Bytes::from(vec![7; 200]))).collect();
-    let id = |group: u32| format!("payments-service-{group}");
-    for group in 0..10_000 {
-        let commands = vec![join(&id(group), 1, three.clone(), Part::WHOLE), sync(&id(group), 1, vec![])];
-        next(&mut state, commands);
-    }
-    let commits: Vec<Command> = (0..10_000)
-        .map(|group| {
-            let offsets = (0..10).map(|n| offset(u128::from(group % 10), (group * 7 + n) % 1_000)).collect();
-            let member = ["a", "b", "c"][group as usize % 3].to_owned();
-            Command::CommitOffsets(CommitOffsets { group: id(group), generation: 1, member, offsets })
-        })
-        .collect();
-    for held in ["first", "again", "again", "after a snapshot"] {
-        let clone = (held == "after a snapshot").then(|| state.clone());
-        let begun = std::time::Instant::now();
-        for some in commits.chunks(50) {
-            assert!(next(&mut state, some.to_vec()).iter().all(|o| matches!(o, Outcome::Offsets(_))));
-        }
-        let nanos = begun.elapsed().as_nanos() / commits.len() as u128;
-        println!("{held}: {nanos} ns for a commit of ten offsets");
-        drop(clone);
-    }
-    println!("{} bytes of weight, {} groups", state.groups_bytes(), state.group_count());
-}
