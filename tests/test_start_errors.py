@@ -103,7 +103,8 @@ def test_a_journal_of_a_newer_format(own):
     own.terminate()
     file = journal_files(own)[0]
     content = bytearray(file.read_bytes())
-    marked = [at for at in range(64) if newer_at(own, file, content, at)]
+    # A byte of the journal's random id may be the highest already.
+    marked = [at for at in range(64) if content[at] != 0xFF and newer_at(own, file, content, at)]
     assert marked, "no byte of the header, raised, is told as a newer format"
 
 

@@ -3,8 +3,9 @@
 //
 // The stream goes on through rebalances, and a message of before may come out of it afterwards, although what was not
 // committed is fetched again. An application that wants no record read twice therefore takes nothing while a rebalance
-// is on, and afterwards what continues a partition that it kept, or was fetched in the new generation. So does this one
-// where "commit_on_revoke" is asked for; and it commits before it takes.
+// is on, and afterwards what was fetched since the partition became its own. So does this one where "commit_on_revoke" is
+// asked for; and it commits before it takes. (What was fetched of a partition that stays is not fetched again, unless
+// something is committed: whoever dropped it would never see it.)
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Inbox, readRecords, require, serve, slices } from './host.mjs'
 
@@ -21,6 +22,8 @@ class Member {
   #inbox = new Inbox()
   // The offset behind what was taken: "topic partition" → {topic, partition, offset, leaderEpoch}.
   #positions = new Map()
+  // The generation in which a partition became this member's, which it has been since.
+  #since = new Map()
   #rebalance = null
   #failure = null
 
@@ -55,7 +58,7 @@ class Member {
     const [before, after] = [this.#inbox.owned, new Set(now.map(String))]
     this.#inbox.revoked([...before].filter(([name]) => !after.has(name)).map(([, partition]) => partition))
     this.#inbox.assigned(now.filter(partition => !this.#inbox.owned.has(String(partition))))
-    for (const name of this.#positions.keys()) if (!after.has(name)) this.#positions.delete(name)
+    this.#keep(after)
     if (!this.commitFirst) {
       // What was not committed is fetched again.
       this.#inbox.forget()
@@ -63,6 +66,11 @@ class Member {
     }
     this.#rebalance?.resolve()
     this.#rebalance = null
+  }
+
+  #keep(names) {
+    for (const name of this.#positions.keys()) if (!names.has(name)) this.#positions.delete(name)
+    this.#since = new Map([...names].map(name => [name, this.#since.get(name) ?? this.consumer.generationId]))
   }
 
   async subscribe({ topics }) {
@@ -100,8 +108,8 @@ class Member {
     const [name, next] = behind(message)
     if (!this.#inbox.owned.has(name)) return false
     const known = this.#positions.get(name)
-    const current = message.metadata.consumer.generationId === this.consumer.generationId
-    const wanted = known ? message.offset >= known.offset : current
+    const own = message.metadata.consumer.generationId >= this.#since.get(name)
+    const wanted = known ? message.offset >= known.offset : own
     if (wanted) this.#positions.set(name, next)
     return wanted
   }
