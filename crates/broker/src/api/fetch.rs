@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use kafscale_log::Ledger;
 use kafscale_log::read::{FetchAnswer, FetchError, FetchLimits, PartitionData as Found};
-use kafscale_metadata::TopicId;
+use kafscale_metadata::{State, TopicId};
 use kafscale_wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use kafscale_wire::{ErrorCode, Records, Text, Uuid};
 
 use super::{Call, Context, Supported, answer_holding, errors};
 use crate::connection::Reply;
-use crate::fetch_sessions::{Asked, Key, Session, Turn};
+use crate::fetch_sessions::{Asked, Key, Session, Turn, Want};
 
 pub(super) const API: Supported = Supported { key: 1, name: "Fetch", advertised: 4..=18, served: 4..=18 };
 
@@ -43,7 +43,7 @@ pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest
             return answer_holding(call, &response, Vec::new());
         }
     };
-    note(turn.session(), asked, &request);
+    note(turn.session(), asked, &request, &context.replica.state());
     let limits = FetchLimits {
         max_bytes: u64::try_from(request.max_bytes).unwrap_or(0),
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
@@ -57,14 +57,16 @@ pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest
 }
 
 /// Takes note of what the client wants otherwise from now on.
-fn note(session: &mut Session, asked: Asked, request: &FetchRequest) {
+fn note(session: &mut Session, asked: Asked, request: &FetchRequest, state: &State) {
     let key = |name: &Text, id: Uuid| if asked.by_id { Key::Id(TopicId(id.0)) } else { Key::Name(name.clone()) };
     for topic in &request.topics {
         let key = key(&topic.topic, topic.topic_id);
-        for wanted in &topic.partitions {
-            let max_bytes = u64::try_from(wanted.partition_max_bytes).unwrap_or(0);
-            session.want(&key, wanted.partition.cast_unsigned(), wanted.fetch_offset, max_bytes);
-        }
+        let partitions = topic.partitions.iter().map(|wanted| Want {
+            index: wanted.partition.cast_unsigned(),
+            offset: wanted.fetch_offset,
+            max_bytes: u64::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        });
+        session.want(&key, state, partitions);
     }
     if asked.is_full() {
         return;

@@ -20,7 +20,7 @@ use kafscale_ports::Env;
 use kafscale_wire::ErrorCode;
 use parking_lot::Mutex;
 
-pub(crate) use session::{Key, Session};
+pub(crate) use session::{Key, Session, Want};
 use table::Table;
 
 /// What a request without a session, and an answer that opens none, have as the session's id.

@@ -25,6 +25,13 @@ pub(crate) enum Key {
     Id(TopicId),
 }
 
+/// What a client wants of one partition.
+pub(crate) struct Want {
+    pub(crate) index: u32,
+    pub(crate) offset: i64,
+    pub(crate) max_bytes: u64,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -91,16 +98,22 @@ impl Session {
         slots * PARTITION_BYTES + topics * TOPIC_BYTES + 2 * self.name_bytes
     }
 
-    /// Wants a partition from an offset on, or from another offset than before.
-    pub(crate) fn want(&mut self, key: &Key, index: u32, offset: i64, max_bytes: u64) {
-        let topic = self.topic(key);
-        let id = self.topics.get(&topic).map_or(NO_TOPIC, |topic| topic.id);
-        let wanted = FetchPartition { partition: TopicPartition { topic: id, partition: index }, offset, max_bytes };
-        if let Some(slot) = self.index.get(&(topic, index)) {
+    /// Wants partitions of a topic, each from an offset on, or from another offset than before.
+    pub(crate) fn want(&mut self, key: &Key, state: &State, partitions: impl IntoIterator<Item = Want>) {
+        let (number, topic) = self.topic(key, state);
+        for Want { index, offset, max_bytes } in partitions {
+            let partition = TopicPartition { topic, partition: index };
+            self.want_one(number, FetchPartition { partition, offset, max_bytes });
+        }
+    }
+
+    fn want_one(&mut self, topic: u64, wanted: FetchPartition) {
+        let index = (topic, wanted.partition.partition);
+        if let Some(slot) = self.index.get(&index) {
             return self.interest.update(*slot, wanted);
         }
         let slot = self.interest.add(wanted);
-        self.index.insert((topic, index), slot);
+        self.index.insert(index, slot);
         if self.slots.len() <= slot.index() {
             self.slots.resize(slot.index() + 1, topic);
         }
@@ -161,14 +174,17 @@ impl Session {
         true
     }
 
-    fn topic(&mut self, key: &Key) -> u64 {
+    /// The topic's number and its id, if that is known by now.
+    fn topic(&mut self, key: &Key, state: &State) -> (u64, TopicId) {
         if let Some(number) = self.keys.get(key) {
-            return *number;
+            return (*number, self.topics.get(number).map_or(NO_TOPIC, |topic| topic.id));
         }
         let number = self.next_topic;
         self.next_topic += 1;
         let (key, id) = match key {
-            Key::Name(name) => (Key::Name(name.detached()), NO_TOPIC),
+            Key::Name(name) => {
+                (Key::Name(name.detached()), state.topic_by_name(name).map_or(NO_TOPIC, kafscale_metadata::Topic::id))
+            }
             Key::Id(id) => (Key::Id(*id), *id),
         };
         if id == NO_TOPIC {
@@ -177,7 +193,7 @@ impl Session {
         self.name_bytes += key.bytes();
         self.keys.insert(key.clone(), number);
         self.topics.insert(number, Topic { key, id, partitions: 0 });
-        number
+        (number, id)
     }
 }
 

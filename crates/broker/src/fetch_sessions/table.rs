@@ -135,16 +135,21 @@ fn next(epoch: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::session::Key;
+    use super::super::session::{Key, Want};
     use super::*;
-    use kafscale_metadata::TopicId;
+    use kafscale_metadata::{State, TopicId};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn session(partitions: u32) -> Session {
         let mut session = Session::new(true);
-        (0..partitions).for_each(|index| session.want(&Key::Id(TopicId(7)), index, 0, 1));
+        want(&mut session, TopicId(7), partitions);
         session
+    }
+
+    fn want(session: &mut Session, topic: TopicId, partitions: u32) {
+        let wants = (0..partitions).map(|index| Want { index, offset: 0, max_bytes: 1 });
+        session.want(&Key::Id(topic), &State::default(), wants);
     }
 
     fn asked(session: i32, epoch: i32) -> Asked {
@@ -237,7 +242,7 @@ mod tests {
         assert!(world.table.bytes() <= MAX_FETCH_SESSION_BYTES);
 
         let mut grown = world.table.borrow(asked(ids[0], 1), world.now).unwrap();
-        (0..large).for_each(|index| grown.want(&Key::Id(TopicId(8)), index, 0, 1));
+        want(&mut grown, TopicId(8), large);
         assert_eq!(world.table.give_back(ids[0], grown), NO_SESSION, "it has grown too large");
         assert_eq!(world.table.len(), 2);
 

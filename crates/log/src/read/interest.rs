@@ -32,7 +32,7 @@ impl SlotId {
 pub struct Interest {
     slots: Vec<Option<Slot>>,
     free: Vec<SlotId>,
-    /// By place.
+    /// By place. Without a watch it is made when it is looked at.
     active: BTreeSet<(u64, SlotId)>,
     next_place: u64,
     watch: Option<Watch>,
@@ -91,8 +91,10 @@ impl Interest {
         });
         let place = self.next_place();
         self.slots[id.index()] = Some(Slot { wanted, told: None, place });
-        self.active.insert((place, id));
-        self.watch_one(id);
+        if self.watch.is_some() {
+            self.active.insert((place, id));
+            self.watch_one(id);
+        }
         id
     }
 
@@ -100,7 +102,9 @@ impl Interest {
     pub fn update(&mut self, id: SlotId, wanted: FetchPartition) {
         let Some(slot) = self.slots.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let before = std::mem::replace(&mut slot.wanted, wanted).partition;
-        self.active.insert((slot.place, id));
+        if self.watch.is_some() {
+            self.active.insert((slot.place, id));
+        }
         if before != wanted.partition {
             slot.told = None;
             if let Some(watch) = &mut self.watch {
@@ -221,11 +225,8 @@ impl Interest {
 
     fn activate_all(&mut self) {
         if self.active.len() < self.len() {
-            (0..).zip(&self.slots).for_each(|(id, slot)| {
-                if let Some(slot) = slot {
-                    self.active.insert((slot.place, SlotId(id)));
-                }
-            });
+            let slots = self.slots.iter().zip(0..);
+            self.active = slots.filter_map(|(slot, id)| Some((slot.as_ref()?.place, SlotId(id)))).collect();
         }
     }
 

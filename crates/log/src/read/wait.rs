@@ -12,6 +12,7 @@
 //! [`MAX_WAITING_PARTITIONS`](crate::limits::MAX_WAITING_PARTITIONS), and one mark for each of these.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use kafscale_metadata::{TopicId, TopicPartition};
@@ -29,9 +30,19 @@ pub struct Waiters {
 #[derive(Debug, Default)]
 struct Table {
     next_id: u64,
-    /// Which sleeper waits for which partition, and its mark for it.
-    waits: BTreeSet<(TopicPartition, u64, u32)>,
+    /// By topic: small keys make it a third of the work that it is with the topic in each.
+    waits: BTreeMap<TopicId, BTreeSet<Wait>>,
+    /// How many, of all topics.
+    len: usize,
     sleepers: BTreeMap<u64, Arc<Woken>>,
+}
+
+/// A sleeper waits for a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wait {
+    partition: u32,
+    sleeper: u64,
+    mark: u32,
 }
 
 /// What has happened to one sleeper.
@@ -53,14 +64,13 @@ impl Waiters {
     pub fn wake(&self, partitions: &[TopicPartition]) {
         let table = self.table.lock();
         for partition in partitions {
-            table.wake(*partition, *partition);
+            table.wake(partition.topic, partition.partition..=partition.partition);
         }
     }
 
     /// Wakes whoever waits for a partition of this topic: it was deleted.
     pub fn wake_topic(&self, topic: TopicId) {
-        let partition = |partition| TopicPartition { topic, partition };
-        self.table.lock().wake(partition(0), partition(u32::MAX));
+        self.table.lock().wake(topic, 0..=u32::MAX);
     }
 
     /// Wakes everybody: the broker stops.
@@ -70,7 +80,7 @@ impl Waiters {
 
     /// How many partitions are waited for, counted once for each sleeper.
     pub fn len(&self) -> usize {
-        self.table.lock().waits.len()
+        self.table.lock().len
     }
 
     /// Whether nobody waits for anything.
@@ -92,12 +102,27 @@ impl Waiters {
 }
 
 impl Table {
-    fn wake(&self, first: TopicPartition, last: TopicPartition) {
-        for (_, id, mark) in self.waits.range((first, 0, 0)..=(last, u64::MAX, u32::MAX)) {
-            if let Some(sleeper) = self.sleepers.get(id) {
-                sleeper.marks.lock().insert(*mark);
+    fn wake(&self, topic: TopicId, partitions: RangeInclusive<u32>) {
+        let Some(waits) = self.waits.get(&topic) else { return };
+        let first = Wait { partition: *partitions.start(), sleeper: 0, mark: 0 };
+        let last = Wait { partition: *partitions.end(), sleeper: u64::MAX, mark: u32::MAX };
+        for wait in waits.range(first..=last) {
+            if let Some(sleeper) = self.sleepers.get(&wait.sleeper) {
+                sleeper.marks.lock().insert(wait.mark);
                 sleeper.notify.notify_one();
             }
+        }
+    }
+
+    fn insert(&mut self, topic: TopicId, wait: Wait) {
+        self.len += usize::from(self.waits.entry(topic).or_default().insert(wait));
+    }
+
+    fn remove(&mut self, topic: TopicId, wait: Wait) {
+        let Some(waits) = self.waits.get_mut(&topic) else { return };
+        self.len -= usize::from(waits.remove(&wait));
+        if waits.is_empty() {
+            self.waits.remove(&topic);
         }
     }
 }
@@ -117,10 +142,10 @@ impl Watch {
     pub(crate) fn add(&mut self, partitions: impl IntoIterator<Item = (TopicPartition, u32)>) -> bool {
         let mut table = self.table.lock();
         for (partition, mark) in partitions {
-            if table.waits.len() >= MAX_WAITING_PARTITIONS {
+            if table.len >= MAX_WAITING_PARTITIONS {
                 return false;
             }
-            table.waits.insert((partition, self.id, mark));
+            table.insert(partition.topic, self.wait(partition, mark));
             self.partitions.insert((partition, mark));
         }
         true
@@ -129,7 +154,11 @@ impl Watch {
     /// Waits no longer for a partition.
     pub(crate) fn remove(&mut self, partition: TopicPartition, mark: u32) {
         self.partitions.remove(&(partition, mark));
-        self.table.lock().waits.remove(&(partition, self.id, mark));
+        self.table.lock().remove(partition.topic, self.wait(partition, mark));
+    }
+
+    fn wait(&self, partition: TopicPartition, mark: u32) -> Wait {
+        Wait { partition: partition.partition, sleeper: self.id, mark }
     }
 
     /// The marks of what was woken since this was asked last.
@@ -148,7 +177,7 @@ impl Drop for Watch {
         let mut table = self.table.lock();
         table.sleepers.remove(&self.id);
         for (partition, mark) in &self.partitions {
-            table.waits.remove(&(*partition, self.id, *mark));
+            table.remove(partition.topic, self.wait(*partition, *mark));
         }
     }
 }
