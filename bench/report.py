@@ -5,17 +5,17 @@ MORE_IS_BETTER = {"MB/s"}
 
 
 def rows(medians):
-    """(what, unit, {server: value}) for every figure."""
+    """(what, unit, {server: value}) for every figure; some are of one server alone."""
     first = next(iter(medians.values()))
-    return [(what, unit, {name: m[what][unit] for name, m in medians.items()}) for what in first for unit in first[what]]
+    return [(what, unit, {name: m[what][unit] for name, m in medians.items() if unit in m[what]}) for what in first for unit in first[what]]
 
 
 def show(medians):
     names = list(medians)
-    print(f"\n{'':46}" + "".join(f"{name:>12}" for name in names) + ("       ratio" if len(names) == 2 else ""))
+    print(f"\n{'':52}" + "".join(f"{name:>12}" for name in names) + ("       ratio" if len(names) == 2 else ""))
     for what, unit, values in rows(medians):
-        line = f"{what + ', ' + unit:46}" + "".join(f"{values[name]:12.2f}" for name in names)
-        if len(names) == 2:
+        line = f"{what + ', ' + unit:52}" + "".join(f"{value:12.2f}" for value in values.values())
+        if len(values) == 2:
             ratio = values[names[0]] / values[names[1]] if values[names[1]] else float("inf")
             better = (ratio > 1) == (unit in MORE_IS_BETTER)
             line += f"{ratio:12.2f}{'  better' if better else ''}"
