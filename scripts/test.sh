@@ -22,10 +22,13 @@ durability() { pytest test_long_run.py test_restart.py test_durable_order.py tes
 hostile() { pytest test_hostile.py; }
 dist() { scripts/dist.sh && pytest test_dist.py; }
 kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
+clients_page() { (cd tests && ../.tools/venv/bin/python -m harness.clients_page --check); }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
-all=(scripts rust sim produce_consume consumer_group protocol durability hostile dist kill_test)
+all=(scripts rust sim produce_consume consumer_group protocol durability hostile dist kill_test clients_page)
 suites=("${@:-${all[@]}}")
+# The page of clients is made from the results of one run, not of what a test was called before.
+(($#)) || rm -rf target/client-results
 
 # The numbers that pytest and cargo print at the end, over all suites.
 counted() { # counted WORD LOG
