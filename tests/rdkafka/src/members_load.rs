@@ -192,8 +192,9 @@ impl Member<'_> {
     /// JoinGroup 5: the error, and the members if this one leads.
     fn ask_to_join(&mut self) -> Result<(i16, Vec<String>)> {
         let mut request = Request::new(JOIN_GROUP, 5).string(&self.group).i32(45_000).i32(60_000).string(&self.id);
-        // No instance id; one protocol of the consumer's type, whose bytes are nobody's business.
-        request = request.i16(-1).string("consumer").i32(1).string("load").bytes(b"subscription");
+        // No instance id; one protocol of the consumer's type.
+        let subscription = Request(Vec::new()).i16(0).i32(1).string(&self.run.topic).i32(-1).0;
+        request = request.i16(-1).string("consumer").i32(1).string("load").bytes(&subscription);
         let mut answer = self.connection.ask(&request)?;
         answer.i32()?;
         let error = answer.i16()?;
