@@ -9,6 +9,7 @@ footnote with the reason.
 """
 
 import json
+import re
 import sys
 from collections import defaultdict
 
@@ -44,8 +45,13 @@ def main():
     page = make(read())
     if "--check" not in sys.argv:
         PAGE.write_text(page)
-    elif not PAGE.exists() or PAGE.read_text() != page:
+    elif not PAGE.exists() or comparable(PAGE.read_text()) != comparable(page):
         sys.exit("docs/clients.md is not what the results of this run make: run make docs-clients, and look at what changed")
+
+
+def comparable(page):
+    """Without the version of kcat, which is the distribution's and not pinned."""
+    return re.sub(r"^\| kcat \| [^|]+", "", page, flags=re.MULTILINE)
 
 
 def read():
