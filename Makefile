@@ -25,7 +25,7 @@ dist: ## Makes a release in dist/: a tarball with a static binary, its checksum
 run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
 	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)
 
-test: install-test-deps build ## Installs what the tests need, runs every suite (about 25 minutes on 2 cores)
+test: install-test-deps build ## Installs what the tests need, runs every suite (about half an hour on 2 cores)
 	SEEDS=$(SEEDS) KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh
 
 test-produce-consume: install-test-deps build ## Real clients against the real binary, alone
