@@ -21,17 +21,18 @@ SHARED_BY = 3
 
 HEAD = """# Clients
 
-What `make test` drove against the real binary, each client in the version that is named, with its own defaults unless a test is
-about a setting. This page is made from the results (`make docs-clients`), and the last suite of `make test` fails when the two differ. The
+What `make test` drove against the real binary, each client in the version that is named. Groups have short sessions and heartbeats, so that
+the tests are quick; for the rest clients have their defaults, unless a test is about a setting. This page is made from the results (`make docs-clients`), and the last suite of `make test` fails when the two differ. The
 same suites were developed against Apache Kafka (`--server kafka`), so that what they ask for is what Kafka does.
 
 """
 
-TOLD = """A number counts the cases that passed: codecs, assignors, ways of committing. – means that there is no such test for the client. {footnotes}
+TOLD = """A number counts the cases that passed: codecs, assignors, ways of committing. – means that there is no such test for the client.
+A number in brackets is a reason below.
 
 """
 
-KAFKA_NOTE = """## Good to know
+GOOD_TO_KNOW = """## Good to know
 
 - **Java**, while its only broker is away: `metadata.recovery.strategy=rebootstrap`, its default since 4.0, forgets the topics when no broker
   answers, and the leader of a group then starts a rebalance. A group that is to sit out a restart undisturbed sets it to `none`; the suite does.
@@ -73,7 +74,7 @@ def make(outcomes):
     clients = [client for client in VERSIONS if any(c == client for _, c in cells)]
     scenarios = list(dict.fromkeys(scenario for scenario, _ in cells))
     shared = [s for s in scenarios if sum((s, client) in cells for client in clients) >= SHARED_BY]
-    return "".join([HEAD, versions(outcomes, clients), "\n", table(cells, shared, clients), alone(cells, scenarios, shared, clients), KAFKA_NOTE])
+    return "".join([HEAD, versions(outcomes, clients), "\n", table(cells, shared, clients), alone(cells, scenarios, shared, clients), GOOD_TO_KNOW])
 
 
 def versions(outcomes, clients):
@@ -89,7 +90,7 @@ def table(cells, shared, clients):
     clients = [client for client in clients if any((scenario, client) in cells for scenario in shared)]
     notes = []
     rows = [" | ".join([scenario, *(cell(cells.get((scenario, client)), notes) for client in clients)]) for scenario in shared]
-    text = "## What several clients were asked for\n\n" + TOLD.format(footnotes="A number in brackets is a reason below.")
+    text = "## What several clients were asked for\n\n" + TOLD
     text += f"| | {' | '.join(clients)} |\n|---|{'---|' * len(clients)}\n" + "".join(f"| {row} |\n" for row in rows) + "\n"
     return text + "".join(f"{number}. {note}\n" for number, note in enumerate(notes, 1)) + "\n"
 
