@@ -91,7 +91,7 @@ def latency(server, topic, partitions=PARTITIONS, rate=RATE):
 
 
 def idle(server, topic):
-    """Consumers with nothing to read: long polls, heartbeats, metadata."""
+    """Consumers, each of every partition in a group of its own, with nothing to read: long polls, heartbeats."""
     server.create_topic(topic, MANY_PARTITIONS)
     with Standing(server, "idle", topic, IDLE_CONSUMERS, 1), Meter(server) as meter:
         time.sleep(WATCHED_SECONDS)
