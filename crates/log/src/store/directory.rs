@@ -137,12 +137,7 @@ impl ObjectStore for DirectoryStore {
         let file = match self.disk.open(&path, OpenMode::CreateNew).await {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(PutError::Unknown(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    format!(
-                        "object {name} exists already: names are never used twice, so this is a defect, or a first attempt of the same PUT"
-                    ),
-                )));
+                return Err(PutError::taken(name));
             }
             Err(error) => return Err(PutError::Refused(error)),
         };

@@ -111,7 +111,7 @@ impl MemoryStore {
     fn land(&self, name: &ObjectName, body: Vec<Bytes>) -> Result<(), PutError> {
         let mut inner = self.inner.lock();
         if inner.objects.contains_key(name) {
-            return Err(PutError::Unknown(io::ErrorKind::AlreadyExists.into()));
+            return Err(PutError::taken(name));
         }
         let mut bytes = BytesMut::with_capacity(body.iter().map(Bytes::len).sum());
         body.iter().for_each(|slice| bytes.extend_from_slice(slice));

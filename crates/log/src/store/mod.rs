@@ -1,6 +1,7 @@
 //! The object store port and its backends. Objects are written once, created only if absent, under names
 //! that are never reused; so a PUT needs no rename, and a half-written object is one that no entry refers to.
 
+pub mod conformance;
 mod directory;
 mod memory;
 mod name;
@@ -21,9 +22,20 @@ pub enum PutError {
     /// It is not there and never will be by this call.
     #[error("the store refused the object")]
     Refused(#[source] io::Error),
-    /// It may be there, whole or in part.
+    /// It may be there, whole or in part. The kind `AlreadyExists` says that the name is taken: names are never used
+    /// twice, so it is a first attempt of the same call that landed after all, or a defect.
     #[error("the store did not say whether it has the object")]
     Unknown(#[source] io::Error),
+}
+
+impl PutError {
+    /// There is an object of that name.
+    fn taken(name: &ObjectName) -> Self {
+        let what = format!(
+            "object {name} exists already: names are never used twice, so this is a defect, or a first attempt of the same PUT"
+        );
+        Self::Unknown(io::Error::new(io::ErrorKind::AlreadyExists, what))
+    }
 }
 
 /// Why an object was not read.
@@ -47,9 +59,9 @@ pub enum GetError {
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
     /// Stores an object durably: when this returns, a power failure does not lose it. The slices are the object's
-    /// bytes, one after the other.
+    /// bytes, one after the other. An object that is there is never overwritten.
     async fn put(&self, name: &ObjectName, body: Vec<Bytes>) -> Result<(), PutError>;
-    /// A range of an object's bytes; cut at its end.
+    /// A range of an object's bytes; cut at its end, so that it may be empty.
     async fn get(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, GetError>;
     /// A whole object.
     async fn get_all(&self, name: &ObjectName) -> Result<Bytes, GetError>;
