@@ -13,19 +13,25 @@ use bytes::Bytes;
 use futures::future::join_all;
 use kafscale_metadata::ObjectId;
 
+use super::list::{Folder, ListError, MAX_LIST_PAGE, ObjectLister, Page, list_all};
 use super::{GetError, ObjectName, ObjectStore, PutError};
 
 /// How the suite gets stores of a backend.
 #[async_trait]
 pub trait Backend: Send {
     /// A store without objects.
-    async fn fresh(&mut self) -> Arc<dyn ObjectStore>;
+    async fn fresh(&mut self) -> Arc<dyn Both>;
 }
 
-type Run = for<'a> fn(&'a dyn ObjectStore) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// Both ports of one store.
+pub trait Both: ObjectStore + ObjectLister {}
+
+impl<T: ObjectStore + ObjectLister> Both for T {}
+
+type Run = for<'a> fn(&'a dyn Both) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The checks, by name.
-const CHECKS: [(&str, Run); 7] = [
+const CHECKS: [(&str, Run); 8] = [
     ("what was put is got, byte for byte", |s| Box::pin(round_trip(s))),
     ("a range is cut at the object's end", |s| Box::pin(ranges(s))),
     ("what was not put is not found", |s| Box::pin(missing(s))),
@@ -33,6 +39,7 @@ const CHECKS: [(&str, Run); 7] = [
     ("deleting twice is deleting once", |s| Box::pin(delete(s))),
     ("a name is written once", |s| Box::pin(written_once(s))),
     ("of many that race for a name one wins", |s| Box::pin(race(s))),
+    ("a listing has every name once, in order", |s| Box::pin(list(s))),
 ];
 
 /// How many put one name at the same time.
@@ -76,7 +83,7 @@ fn is_taken(result: &Result<(), PutError>) -> bool {
     matches!(result, Err(PutError::Unknown(why)) if why.kind() == io::ErrorKind::AlreadyExists)
 }
 
-async fn round_trip(store: &dyn ObjectStore) {
+async fn round_trip(store: &dyn Both) {
     let bodies = [
         vec![],
         vec![Bytes::new(), Bytes::new()],
@@ -98,7 +105,7 @@ async fn round_trip(store: &dyn ObjectStore) {
     }
 }
 
-async fn ranges(store: &dyn ObjectStore) {
+async fn ranges(store: &dyn Both) {
     let body = slices(700, 300, 3);
     let all = whole(&body);
     let len = all.len() as u64;
@@ -116,7 +123,7 @@ async fn ranges(store: &dyn ObjectStore) {
     }
 }
 
-async fn missing(store: &dyn ObjectStore) {
+async fn missing(store: &dyn Both) {
     store.put(&name(1), slices(3, 10, 4)).await.expect("puts");
     let never = name(2);
     assert!(is_missing(store.get_all(&never).await, &never));
@@ -128,7 +135,7 @@ async fn missing(store: &dyn ObjectStore) {
     assert_eq!(store.get_all(&never).await.expect("gets"), "now");
 }
 
-async fn apart(store: &dyn ObjectStore) {
+async fn apart(store: &dyn Both) {
     let object = |nonce, number| ObjectId { nonce, number };
     let names = [
         ObjectName::bundle(1, object(1, 1)),
@@ -149,7 +156,7 @@ async fn apart(store: &dyn ObjectStore) {
     }
 }
 
-async fn delete(store: &dyn ObjectStore) {
+async fn delete(store: &dyn Both) {
     for number in 0..3 {
         store.put(&name(number), slices(10, 10, 5)).await.expect("puts");
     }
@@ -163,7 +170,7 @@ async fn delete(store: &dyn ObjectStore) {
     }
 }
 
-async fn written_once(store: &dyn ObjectStore) {
+async fn written_once(store: &dyn Both) {
     let first = slices(200, 100, 6);
     store.put(&name(1), first.clone()).await.expect("puts");
     // Shorter, longer, as long, empty.
@@ -179,7 +186,7 @@ async fn written_once(store: &dyn ObjectStore) {
     assert!(store.get_all(&name(1)).await.expect("gets") == whole(&first), "it was overwritten");
 }
 
-async fn race(store: &dyn ObjectStore) {
+async fn race(store: &dyn Both) {
     for round in 0..RACES {
         let body =
             |racer: u8| vec![Bytes::from(vec![racer; 100_000]), Bytes::from(vec![racer; 1 + usize::from(racer)])];
@@ -193,5 +200,58 @@ async fn race(store: &dyn ObjectStore) {
         }
         let got = store.get_all(&name).await.expect("gets");
         assert!(got == whole(&body(winners[0])), "the object is the winner's");
+    }
+}
+
+async fn list(store: &dyn Both) {
+    let object = |nonce, number| ObjectId { nonce, number };
+    // Numbers whose order as text is not their order, in one session and in several; two lives of a journal.
+    let bundles: Vec<ObjectName> =
+        [1, 2, 9, 10, 11, 100, 4_000_000_000].into_iter().map(|n| ObjectName::bundle(1, object(n.into(), n))).collect();
+    let snapshots = |life: u128| (8..13).map(move |at| ObjectName::snapshot(1, life, at, object(1, 1)));
+    let snapshots: Vec<ObjectName> = snapshots(3).chain(snapshots(u128::MAX)).collect();
+    let elsewhere = [ObjectName::bundle(2, object(1, 1)), ObjectName::snapshot(2, 3, 9, object(1, 1))];
+    let all: Vec<ObjectName> = [&bundles[..], &snapshots, &elsewhere].concat();
+    let folders = [
+        (Folder::all(), all.clone()),
+        (Folder::bundles(1), bundles),
+        (Folder::snapshots(1), snapshots.clone()),
+        (Folder::snapshots_of(1, 3), snapshots[..5].to_vec()),
+        (Folder::snapshots_of(1, 4), vec![]),
+        (Folder::bundles(2), elsewhere[..1].to_vec()),
+        (Folder::bundles(3), vec![]),
+    ];
+    for (folder, _) in &folders {
+        assert_eq!(list_all(store, folder).await.expect("lists"), (vec![], 0), "{folder:?} before the first object");
+    }
+    for name in &all {
+        store.put(name, vec![Bytes::from_static(b"k")]).await.expect("puts");
+    }
+    for (folder, mut expected) in folders {
+        expected.sort_by_key(ObjectName::to_string);
+        assert_eq!(list_all(store, &folder).await.expect("lists"), (expected.clone(), 0), "{folder:?}");
+        for most in [1, 2, 3, 5, 100] {
+            let listed = list_by(store, &folder, most).await.expect("lists");
+            assert_eq!(listed, expected, "{folder:?}, {most} a page");
+        }
+    }
+    store.delete(&all[0]).await.expect("deletes");
+    let listed = list_by(store, &Folder::all(), 4).await.expect("lists");
+    assert!(listed.len() == all.len() - 1 && !listed.contains(&all[0]), "what was deleted is not listed");
+    let page = store.list(&Folder::all(), None, usize::MAX).await.expect("a page is cut at its limit, not refused");
+    assert!(page.names.len() <= MAX_LIST_PAGE);
+}
+
+/// All names, page by page.
+async fn list_by(store: &dyn Both, folder: &Folder, most: usize) -> Result<Vec<ObjectName>, ListError> {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let Page { names: more, next, .. } = store.list(folder, after.as_ref(), most).await?;
+        assert!(more.len() <= most, "a page of {most} has {} names", more.len());
+        names.extend(more);
+        match next {
+            Some(cursor) => after = Some(cursor),
+            None => return Ok(names),
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!   ([`DirectoryStore::wounded`]), so that it ends: only a new process finds out what is there.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kafscale_ports::Disk;
 use kafscale_ports::disk::{DiskFile, OpenMode};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::list::{Cursor, Folder, ListError, ObjectLister, Page, cut};
 use super::{GetError, ObjectName, ObjectStore, PutError};
+
+/// Directories above an object's file, below the root (`name`).
+const DIRECTORY_LEVELS: usize = 3;
 
 /// A store on a directory.
 pub struct DirectoryStore {
@@ -117,6 +124,33 @@ impl DirectoryStore {
         self.sync_directory(parent(path)).await.map_err(PutError::Unknown)
     }
 
+    /// The keys below a directory of the store, `levels` deep, that begin with `prefix`.
+    fn keys<'a>(&'a self, key: String, levels: usize, prefix: &'a str) -> BoxFuture<'a, io::Result<Vec<String>>> {
+        async move {
+            let inside = match self.disk.read_dir(&self.root.join(&key)).await {
+                Ok(inside) => inside,
+                // Nothing was stored in it yet, or what has this name is not of the store.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(error),
+            };
+            let mut keys = Vec::new();
+            for path in inside {
+                let Some(file) = path.file_name().and_then(OsStr::to_str) else { continue };
+                let path = if key.is_empty() { file.to_owned() } else { format!("{key}/{file}") };
+                if levels == 0 {
+                    keys.push(path);
+                } else if prefix.starts_with(&path) || path.starts_with(prefix) {
+                    keys.extend(self.keys(path, levels - 1, prefix).await?);
+                }
+            }
+            keys.retain(|key| levels > 0 || key.starts_with(prefix));
+            Ok(keys)
+        }
+        .boxed()
+    }
+
     async fn open(&self, name: &ObjectName) -> Result<Arc<dyn DiskFile>, GetError> {
         let opened = self.disk.open(&self.path(name), OpenMode::Existing).await;
         opened.map_err(|error| {
@@ -170,6 +204,14 @@ impl ObjectStore for DirectoryStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.free_bytes(parent(&self.root)).await,
             answer => answer,
         }
+    }
+}
+
+#[async_trait]
+impl ObjectLister for DirectoryStore {
+    async fn list(&self, folder: &Folder, after: Option<&Cursor>, most: usize) -> Result<Page, ListError> {
+        let keys = self.keys(String::new(), DIRECTORY_LEVELS, folder.prefix()).await?;
+        Ok(cut(keys, after, most))
     }
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
+use super::list::{Cursor, Folder, ListError, ObjectLister, Page, cut};
 use super::{GetError, ObjectName, ObjectStore, PutError};
 
 /// What becomes of one PUT.
@@ -178,6 +179,14 @@ impl ObjectStore for MemoryStore {
 
     async fn free_bytes(&self) -> io::Result<u64> {
         Ok(u64::MAX)
+    }
+}
+
+#[async_trait]
+impl ObjectLister for MemoryStore {
+    async fn list(&self, folder: &Folder, after: Option<&Cursor>, most: usize) -> Result<Page, ListError> {
+        let keys = self.names().into_iter().map(|name| name.to_string()).filter(|key| key.starts_with(folder.prefix()));
+        Ok(cut(keys.collect(), after, most))
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod conformance;
 mod directory;
+mod list;
 mod memory;
 mod name;
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use directory::DirectoryStore;
+pub use list::{Cursor, Folder, ListError, MAX_LIST_PAGE, ObjectLister, Page, list_all};
 pub use memory::{GetFault, MemoryStore, PutFault};
 pub use name::{NotAName, ObjectName};
 

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use kafscale_log::store::conformance::{Backend, run};
-use kafscale_log::store::{DirectoryStore, GetError, MemoryStore, ObjectName, ObjectStore, PutError};
+use kafscale_log::store::conformance::{Backend, Both, run};
+use kafscale_log::store::{
+    Cursor, DirectoryStore, Folder, GetError, ListError, MemoryStore, ObjectLister, ObjectName, ObjectStore, Page,
+    PutError,
+};
 use kafscale_ports::disk::RealDisk;
 use tempfile::TempDir;
 
@@ -18,7 +21,7 @@ struct Memory;
 
 #[async_trait]
 impl Backend for Memory {
-    async fn fresh(&mut self) -> Arc<dyn ObjectStore> {
+    async fn fresh(&mut self) -> Arc<dyn Both> {
         Arc::new(MemoryStore::new())
     }
 }
@@ -30,7 +33,7 @@ struct Directories {
 
 #[async_trait]
 impl Backend for Directories {
-    async fn fresh(&mut self) -> Arc<dyn ObjectStore> {
+    async fn fresh(&mut self) -> Arc<dyn Both> {
         self.made += 1;
         Arc::new(DirectoryStore::new(Arc::new(RealDisk), self.root.path().join(self.made.to_string())))
     }
@@ -61,6 +64,10 @@ enum Bug {
     IgnoresTheCluster,
     SaysRefusedForTaken,
     LetsEverybodyWin,
+    ListsTheCursorAgain,
+    ListsUnordered,
+    ListsEverything,
+    StopsListingAfterAPage,
 }
 
 struct Broken {
@@ -134,8 +141,27 @@ impl ObjectStore for Broken {
 }
 
 #[async_trait]
+impl ObjectLister for Broken {
+    async fn list(&self, folder: &Folder, after: Option<&Cursor>, most: usize) -> Result<Page, ListError> {
+        let folder = if self.bug == Bug::ListsEverything { &Folder::all() } else { folder };
+        let mut page = self.store.list(folder, after, most).await?;
+        if self.bug == Bug::ListsTheCursorAgain && after.is_some() {
+            page.names.insert(0, self.store.names()[0]);
+            page.names.truncate(most);
+        }
+        if self.bug == Bug::ListsUnordered {
+            page.names.reverse();
+        }
+        if self.bug == Bug::StopsListingAfterAPage {
+            page.next = None;
+        }
+        Ok(page)
+    }
+}
+
+#[async_trait]
 impl Backend for Bug {
-    async fn fresh(&mut self) -> Arc<dyn ObjectStore> {
+    async fn fresh(&mut self) -> Arc<dyn Both> {
         Arc::new(Broken { bug: *self, store: MemoryStore::new() })
     }
 }
@@ -155,6 +181,10 @@ async fn each_broken_store_is_found() {
         Bug::IgnoresTheCluster,
         Bug::SaysRefusedForTaken,
         Bug::LetsEverybodyWin,
+        Bug::ListsTheCursorAgain,
+        Bug::ListsUnordered,
+        Bug::ListsEverything,
+        Bug::StopsListingAfterAPage,
     ];
     for mut bug in bugs {
         let found = AssertUnwindSafe(run(&mut bug)).catch_unwind().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kafscale_log::store::{DirectoryStore, GetError, ObjectName, ObjectStore, PutError};
+use kafscale_log::store::{DirectoryStore, Folder, GetError, ObjectName, ObjectStore, PutError, list_all};
 use kafscale_metadata::ObjectId;
 use kafscale_ports::disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk};
 use parking_lot::Mutex;
@@ -194,4 +194,22 @@ async fn a_directory_whose_fsync_failed_takes_no_more_objects() {
 
 fn shard(name: &ObjectName) -> String {
     name.to_string().rsplit_once('/').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_listing_passes_what_is_not_of_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::new(Arc::new(RealDisk), directory.path().join("objects"));
+    let snapshot = ObjectName::snapshot(1, 2, 3, ObjectId { nonce: 4, number: 5 });
+    store.put(&snapshot, body()).await.unwrap();
+    store.put(&name(6), body()).await.unwrap();
+    let root = directory.path().join("objects");
+    let folder = root.join(snapshot.to_string()).parent().unwrap().to_owned();
+    for stray in [root.join("lost+found"), root.join(format!("{:032x}/notes", 1)), folder.join("a copy")] {
+        std::fs::write(stray, "not ours").unwrap();
+    }
+    std::fs::create_dir_all(root.join("elsewhere/bundle/00")).unwrap();
+    let (names, strangers) = list_all(&store, &Folder::all()).await.unwrap();
+    assert_eq!((names, strangers), (vec![name(6), snapshot], 1), "files where objects are count as strangers");
+    assert_eq!(list_all(&store, &Folder::bundles(1)).await.unwrap(), (vec![name(6)], 0));
 }
