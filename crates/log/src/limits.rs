@@ -51,6 +51,25 @@ pub const CLIENT_REQUEST_TIMEOUT_MS: u64 = 30_000;
 pub const MAX_WAITING_BYTES: usize = 256 << 20;
 /// Produce is refused while a store with an end has less room than this, bytes.
 pub const FREE_RESERVE_BYTES: u64 = 128 << 20;
+/// A connection to an object store is up, TLS and all, after so long.
+pub const STORE_CONNECT_MS: u64 = 3_000;
+/// A request to an object store has its answer after so long, and a second for each of its [`STORE_SLOWEST_BYTES`]: 6 s for
+/// a small PUT, 14 s for a full bundle. S3 takes a hundredth of it; what takes longer hangs, and another try is better.
+pub const STORE_ANSWER_MS: u64 = 6_000;
+/// The slowest way to an object store that is waited for, bytes a second.
+pub const STORE_SLOWEST_BYTES: u64 = 1 << 20;
+/// No request to an object store lasts longer, however large: what deletes orphans relies on it.
+pub const MAX_STORE_REQUEST_MS: u64 = 300_000;
+/// PUTs and DELETEs on their way to an object store at a time, and so their connections.
+pub const MAX_STORE_WRITES: usize = 32;
+/// The same for GETs and listings.
+pub const MAX_STORE_READS: usize = 64;
+/// An unused connection is closed after so long, before the store does so (which may take a request with it).
+pub const STORE_IDLE_MS: u64 = 10_000;
+/// The largest object that is read whole into memory.
+pub const MAX_STORE_OBJECT_BYTES: u64 = 2 << 30;
+/// What is read of a store's words on an error.
+pub const MAX_STORE_ERROR_BYTES: usize = 16 << 10;
 
 const _: () = assert!(MAX_BATCH_BYTES <= MAX_BUNDLE_BYTES, "each batch fits a bundle");
 const _: () = assert!(DEFAULT_MAX_BATCH_BYTES <= MAX_BATCH_BYTES, "the default is allowed");
@@ -70,3 +89,14 @@ const _: () = assert!(
     FREE_RESERVE_BYTES >= 2 * UPLOAD_WINDOW as u64 * MAX_BUNDLE_BYTES as u64,
     "uploads that the store had not counted when it was asked take half of the reserve at most"
 );
+const _: () = assert!(
+    STORE_ANSWER_MS + MAX_BUNDLE_BYTES as u64 * 1000 / STORE_SLOWEST_BYTES < UPLOAD_GIVE_UP_MS,
+    "a full bundle whose first PUT hangs has another try"
+);
+const _: () = assert!(2 * STORE_ANSWER_MS < UPLOAD_GIVE_UP_MS, "a small one has two");
+const _: () = assert!(
+    STORE_CONNECT_MS < STORE_ANSWER_MS,
+    "a connection that is not made is told from an answer that is not given"
+);
+const _: () = assert!(MAX_STORE_REQUEST_MS <= 5 * 60 * 1000, "no PUT runs past five minutes");
+const _: () = assert!(MAX_STORE_WRITES >= 2 * UPLOAD_WINDOW, "uploads never wait for each other's connections");

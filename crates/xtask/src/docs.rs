@@ -21,6 +21,7 @@ message before it writes anything. Nothing is ever changed in place but the end 
 const SECTIONS: &[(&str, &str)] = &[
     ("The data directory", "crates/broker/src/config/data_dir.rs"),
     ("Names of objects", "crates/log/src/store/name.rs"),
+    ("Objects in S3", "crates/log/src/store/s3/mod.rs"),
     ("Record objects", "crates/log/src/segment/mod.rs"),
     ("The journal's directory", "crates/journal/src/file/mod.rs"),
     ("Journal files", "crates/journal/src/file/format.rs"),

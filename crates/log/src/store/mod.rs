@@ -6,6 +6,7 @@ mod directory;
 mod list;
 mod memory;
 mod name;
+pub mod s3;
 
 use std::io;
 use std::ops::Range;

@@ -85,13 +85,14 @@ impl Broken {
 impl ObjectStore for Broken {
     async fn put(&self, name: &ObjectName, mut body: Vec<Bytes>) -> Result<(), PutError> {
         let name = self.name(name);
-        match self.bug {
-            Bug::Overwrites => drop(self.store.remove(&name)),
-            Bug::ForgetsTheLastSlice => drop(body.pop()),
-            Bug::RefusesNoBytes if body.is_empty() => {
-                return Err(PutError::Refused(io::ErrorKind::InvalidInput.into()));
-            }
-            _ => {}
+        if self.bug == Bug::RefusesNoBytes && body.is_empty() {
+            return Err(PutError::Refused(io::ErrorKind::InvalidInput.into()));
+        }
+        if self.bug == Bug::Overwrites {
+            self.store.remove(&name);
+        }
+        if self.bug == Bug::ForgetsTheLastSlice {
+            body.pop();
         }
         match self.store.put(&name, body).await {
             Err(PutError::Unknown(why)) if self.bug == Bug::SaysRefusedForTaken => Err(PutError::Refused(why)),
