@@ -23,7 +23,7 @@ use crate::faults::{Faults, Outage};
 use crate::objects::{Objects, Stored};
 use crate::random::Dice;
 use crate::service::Service;
-use crate::stats::{Book, Stats};
+use crate::stats::{Book, Entry, Stats};
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -130,6 +130,11 @@ impl Server {
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// The requests after number `after` that are still known.
+    pub fn log(&self, after: u64) -> Vec<Entry> {
+        self.shared.service.book.lock().log(after)
     }
 
     /// An object, past every fault.

@@ -132,6 +132,10 @@ impl Service {
             method: method(request),
             path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             range: range.map(str::to_owned),
+            unsigned_payload: request
+                .headers()
+                .get("x-amz-content-sha256")
+                .is_some_and(|hash| hash == "UNSIGNED-PAYLOAD"),
             status: None,
             fault: Fault::None,
             bytes_in: 0,

@@ -58,6 +58,8 @@ pub struct Entry {
     pub path: String,
     /// Its `Range` header.
     pub range: Option<String>,
+    /// Whether its body is outside of its signature.
+    pub unsigned_payload: bool,
     /// The answer's status; none if there was no answer.
     pub status: Option<u16>,
     /// What was made to go wrong.

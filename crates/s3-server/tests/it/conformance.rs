@@ -15,7 +15,7 @@ use kafscale_ports::Env;
 use kafscale_s3_server::{Faults, Rule, Server, Settings};
 use tokio::time::sleep;
 
-use crate::world::{open, options, server};
+use crate::world::{body, name, open, options, server};
 
 /// Stores in one bucket, each with a prefix of its own.
 pub(crate) struct Prefixes {
@@ -45,6 +45,7 @@ async fn it_conforms() {
     let stats = server.stats();
     let connections = stats.connections;
     assert!(connections <= 16, "{connections} connections for 16 racers: they are used again");
+    assert!(server.log(0).iter().all(|entry| !entry.unsigned_payload), "what nothing protects on its way is signed");
     for (method, counted) in stats.methods {
         let strange: Vec<&u16> =
             counted.statuses.keys().filter(|s| ![200, 204, 206, 404, 412, 416].contains(*s)).collect();
@@ -62,7 +63,11 @@ async fn it_conforms_without_signed_payloads_with_a_token_and_with_a_key() {
         kms_key: Some("arn:aws:kms:eu-north-1:1:key/2".to_owned()),
         ..options(server.address(), "unsigned")
     };
-    run(&mut Prefixes { options, made: 0 }).await;
+    run(&mut Prefixes { options: options.clone(), made: 0 }).await;
+    assert!(server.log(0).iter().all(|entry| entry.unsigned_payload));
+    open(options).put(&name(1), body()).await.unwrap();
+    let stored = server.object("kafscale", &format!("unsigned/{}", name(1))).unwrap();
+    assert_eq!(stored.kms_key.as_deref(), Some("arn:aws:kms:eu-north-1:1:key/2"));
 }
 
 /// A caller that does not give up: the store says what may be tried again.

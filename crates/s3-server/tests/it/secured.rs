@@ -67,6 +67,7 @@ async fn it_conforms_over_tls_with_unsigned_payloads() {
     let (authority, address) = proxy(server.address()).await;
     open(secured(address, Some(&authority))).check().await.unwrap();
     run(&mut Prefixes { options: secured(address, Some(&authority)), made: 0 }).await;
+    assert!(server.log(0).iter().all(|entry| entry.unsigned_payload), "TLS protects it");
 }
 
 #[tokio::test]
