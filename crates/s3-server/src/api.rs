@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use hyper::StatusCode;
 use parking_lot::Mutex;
@@ -201,18 +201,20 @@ fn refusal(why: Unstored) -> S3Error {
     }
 }
 
+/// The bytes of a body, which most often are in one piece.
 async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     let Some(mut body) = body else { return Ok(Bytes::new()) };
-    let mut bytes = BytesMut::new();
+    let (mut parts, mut len) = (Vec::new(), 0);
     while let Some(part) = body.next().await {
         // Also when the bytes are not those that were signed.
         let part = part.map_err(|error| S3Error::with_source(S3ErrorCode::InvalidRequest, error))?;
-        if bytes.len() + part.len() > MAX_OBJECT_BYTES {
+        len += part.len();
+        if len > MAX_OBJECT_BYTES {
             return Err(s3_error!(EntityTooLarge));
         }
-        bytes.extend_from_slice(&part);
+        parts.push(part);
     }
-    Ok(bytes.freeze())
+    Ok(if parts.len() == 1 { parts.remove(0) } else { parts.concat().into() })
 }
 
 fn index(at: u64) -> usize {
