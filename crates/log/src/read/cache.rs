@@ -174,8 +174,8 @@ impl Cache {
         self.counters.loads.fetch_add(1, Ordering::Relaxed);
         let bytes = self.store.get_all(&name).await.map_err(|error| match error {
             GetError::NotFound(_) => LoadError::NotFound,
-            GetError::Failed { .. } => {
-                tracing::warn!(%error, "a GET failed");
+            GetError::Failed { ref source, .. } => {
+                tracing::warn!(%error, cause = %source, "a GET failed");
                 LoadError::Failed
             }
         })?;

@@ -32,6 +32,13 @@ pub enum PutError {
 }
 
 impl PutError {
+    /// What the store said, for people.
+    pub fn cause(&self) -> &io::Error {
+        match self {
+            Self::Refused(cause) | Self::Unknown(cause) => cause,
+        }
+    }
+
     /// There is an object of that name.
     fn taken(name: &ObjectName) -> Self {
         let what = format!(

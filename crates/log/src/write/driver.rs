@@ -308,7 +308,7 @@ impl Driver {
             let result = match timeout_at(deadline, store.put(&name, slices.clone())).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => {
-                    tracing::warn!(object = %name, %error, source = ?std::error::Error::source(&error), "upload failed");
+                    tracing::warn!(object = %name, %error, cause = %error.cause(), "upload failed");
                     Err(upload_error(&error))
                 }
                 Err(_) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafscale_log::store::s3::{S3Options, Secret};
-use kafscale_log::store::{Folder, GetError, ObjectLister, ObjectStore};
+use kafscale_log::store::{Folder, GetError, ObjectLister, ObjectStore, list_all};
 use kafscale_ports::Env;
 use kafscale_s3_server::{Fault, Faults, Method, Outage, Server, Settings};
 use tokio::time::sleep;
@@ -70,16 +70,9 @@ async fn a_name_that_is_said_to_be_taken_is_looked_at() {
 
 #[tokio::test]
 async fn nobody_there_is_a_put_that_never_was() {
-    let server = server().await;
-    let store = store(&server);
-    drop(server);
-    // The port stays closed from here on; what was accepted before is closed too.
-    let why = loop {
-        match store.put(&name(1), body()).await {
-            Err(kafscale_log::store::PutError::Refused(why)) => break why,
-            _ => sleep(Duration::from_millis(1)).await,
-        }
-    };
+    // A port that is reserved for what nobody runs any more.
+    let store = open(options("127.0.0.1:1".parse().unwrap(), "test"));
+    let why = refused(store.put(&name(1), body()).await);
     assert!(why.kind() == io::ErrorKind::NotConnected && words(&why).contains("no connection"), "{why}");
     let why = failed(store.get_all(&name(1)).await);
     assert_eq!(why.kind(), io::ErrorKind::NotConnected);
@@ -161,6 +154,20 @@ async fn reads_fail_or_are_whole() {
     }
     assert_eq!(requests(&server, Method::Get), 15, "nothing is tried again in secret");
     assert!(matches!(store.get_all(&name(2)).await, Err(GetError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn every_character_that_a_prefix_may_have_comes_through() {
+    let server = server().await;
+    let prefix = "Az09/a!-_.*'()=+,b/c";
+    let store = open(options(server.address(), prefix));
+    store.check().await.unwrap();
+    store.put(&name(1), body()).await.unwrap();
+    assert_eq!(store.get(&name(1), 0..5).await.unwrap(), "hello");
+    assert!(server.object("kafscale", &format!("{prefix}/{}", name(1))).is_some());
+    assert_eq!(list_all(&store, &Folder::all()).await.unwrap(), (vec![name(1)], 0));
+    store.delete(&name(1)).await.unwrap();
+    assert_eq!(server.stats().objects, 0);
 }
 
 #[tokio::test]

@@ -28,28 +28,28 @@ const SECOND: &[u8] = b"kafscale: this must not replace what was written before"
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// Nobody is there, or does not answer: it may come.
-    #[error("no S3 server answers at {endpoint}: {source}")]
+    #[error("no S3 server answers at {endpoint}: {said}")]
     Unreachable {
         /// Where it was looked for.
         endpoint: String,
         /// What happened.
-        source: S3Error,
+        said: S3Error,
     },
     /// The server is there and says that it cannot, for now.
-    #[error("the S3 server at {endpoint} does not work: {source}")]
+    #[error("the S3 server at {endpoint} does not work: {said}")]
     Unwell {
         /// Where.
         endpoint: String,
         /// What it said.
-        source: S3Error,
+        said: S3Error,
     },
     /// The bucket is not there, or the credentials may not do something.
-    #[error("the bucket at {endpoint} cannot be used: {source}")]
+    #[error("the bucket at {endpoint} cannot be used: {said}")]
     Refused {
         /// Where.
         endpoint: String,
         /// What was asked for, what the server said, what to do.
-        source: S3Error,
+        said: S3Error,
     },
     /// The server does not do what a broker must rely on.
     #[error("the S3 server at {endpoint} cannot hold a log: {problem}")]
@@ -150,14 +150,14 @@ impl S3Store {
         {
             return error;
         }
-        let source = S3Error { action, bucket: self.bucket.clone(), key: key.to_owned(), failure };
+        let said = S3Error { action, bucket: self.bucket.clone(), key: key.to_owned(), failure };
         match answer {
-            None => CheckError::Unreachable { endpoint, source },
+            None => CheckError::Unreachable { endpoint, said },
             Some((501, ..)) if action == Action::Put => self.unsuitable(
                 "it does not know If-None-Match on PUT; use a version that has conditional PUT, or another server",
             ),
-            Some((408 | 429 | 500 | 502.., ..)) => CheckError::Unwell { endpoint, source },
-            Some(_) => CheckError::Refused { endpoint, source },
+            Some((408 | 429 | 500 | 502.., ..)) => CheckError::Unwell { endpoint, said },
+            Some(_) => CheckError::Refused { endpoint, said },
         }
     }
 
