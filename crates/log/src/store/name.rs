@@ -6,6 +6,7 @@
 //! | `{cluster}/bundle/{hh}/{nonce}-{n}` | records of many partitions, straight from the write path |
 //! | `{cluster}/snapshot/{incarnation}/{last ordinal}-{nonce}-{n}` | the whole state after that ordinal |
 //! | `probe-{random}` | what a start finds out with whether a bucket is fit; written and deleted at once |
+//! | `cluster` | in a bucket: the id of the cluster that the prefix belongs to, one line of text |
 //!
 //! `{cluster}` and `{incarnation}` are 32 hexadecimal digits, `{nonce}` 16, `{last ordinal}` 20 decimal digits (so that
 //! the newest is last in a listing), `{n}` decimal. `{hh}` spreads the names of one session over prefixes, since

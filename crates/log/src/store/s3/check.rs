@@ -59,6 +59,18 @@ pub enum CheckError {
         /// What it does wrong, and what to do.
         problem: &'static str,
     },
+    /// Another cluster has it.
+    #[error(
+        "the bucket at {endpoint} belongs to {by}, and the journal here is of cluster {ours}: give the journal of that cluster, or choose another bucket or prefix"
+    )]
+    Claimed {
+        /// Where.
+        endpoint: String,
+        /// Whose it is.
+        by: String,
+        /// Which cluster wants it.
+        ours: String,
+    },
     /// This machine's clock or the server's is wrong.
     #[error(
         "this machine's clock and that of the S3 server at {endpoint} differ by {seconds} s (the server says {theirs}): set this machine's clock, NTP is missing or wrong"
@@ -78,7 +90,7 @@ impl CheckError {
     pub fn may_pass_later(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Unwell { .. } => true,
-            Self::Refused { .. } | Self::Unsuitable { .. } | Self::Clock { .. } => false,
+            Self::Refused { .. } | Self::Unsuitable { .. } | Self::Claimed { .. } | Self::Clock { .. } => false,
         }
     }
 }
@@ -141,7 +153,7 @@ impl S3Store {
         CheckError::Unsuitable { endpoint: self.settings.endpoint.clone(), problem }
     }
 
-    fn judge(&self, action: Action, key: &str, failure: Failure) -> CheckError {
+    pub(super) fn judge(&self, action: Action, key: &str, failure: Failure) -> CheckError {
         let endpoint = self.settings.endpoint.clone();
         let answer = failure.answer().map(|answer| (answer.status, answer.code.clone(), answer.date.clone()));
         if let Some((_, code, Some(date))) = &answer
@@ -156,7 +168,7 @@ impl S3Store {
             Some((501, ..)) if action == Action::Put => self.unsuitable(
                 "it does not know If-None-Match on PUT; use a version that has conditional PUT, or another server",
             ),
-            Some((408 | 429 | 500 | 502.., ..)) => CheckError::Unwell { endpoint, said },
+            Some((408 | 409 | 429 | 500 | 502.., ..)) => CheckError::Unwell { endpoint, said },
             Some(_) => CheckError::Refused { endpoint, said },
         }
     }

@@ -40,6 +40,7 @@
 //! | 409, 412 | see above | – | none |
 
 mod check;
+mod claim;
 mod failure;
 mod settings;
 mod transport;

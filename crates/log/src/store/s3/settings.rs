@@ -57,7 +57,7 @@ pub struct S3Options {
 }
 
 /// Where objects are and how they are reached: [`S3Options`] that passed every check.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Settings {
     pub(super) bucket: String,
     /// Without a slash at either end; empty for none.
@@ -72,6 +72,13 @@ pub struct S3Settings {
     pub(super) kms_key: Option<String>,
     pub(super) unsigned_payload: bool,
     pub(super) authorities: Vec<CertificateDer<'static>>,
+}
+
+impl fmt::Display for S3Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.prefix.is_empty() { "" } else { "/" };
+        write!(f, "s3://{}{slash}{}", self.bucket, self.prefix)
+    }
 }
 
 /// A value that cannot be right.
