@@ -6,6 +6,7 @@
 //! be counted as left out. It ends with the line that every test program ends with.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test program says what it ran")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::AssertUnwindSafe;
