@@ -19,13 +19,14 @@ produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test
 consumer_group() { pytest test_groups.py test_group_admin.py test_group_tools.py test_rebalance_storm.py -s; }
 protocol() { pytest test_protocol.py test_admin.py test_addresses.py test_transactional_id.py test_observed.py; }
 durability() { pytest test_long_run.py test_restart.py test_durable_order.py test_start_errors.py test_version.py; }
+s3() { pytest test_s3.py; }
 hostile() { pytest test_hostile.py; }
 dist() { scripts/dist.sh && pytest test_dist.py; }
 kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
 clients_page() { (cd tests && ../.tools/venv/bin/python -m harness.clients_page --check); }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
-all=(scripts rust sim produce_consume consumer_group protocol durability hostile dist kill_test clients_page)
+all=(scripts rust sim produce_consume consumer_group protocol durability s3 hostile dist kill_test clients_page)
 suites=("${@:-${all[@]}}")
 # The page of clients is made from the results of one run, not of what a test was called before.
 (($#)) || rm -rf target/client-results

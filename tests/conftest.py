@@ -6,15 +6,18 @@ so that what fails against ours only is ours.
 
 import itertools
 import time
+from functools import partial
 
 import pytest
 
 from harness import results
+from harness.s3 import KafscaleOnS3, S3Server
 from harness.server import ApacheKafka, Kafscale, Scratch
 
 
 def pytest_addoption(parser):
     parser.addoption("--server", choices=["kafscale", "kafka"], default="kafscale", help="the server under test")
+    parser.addoption("--store", choices=["directory", "s3"], default="directory", help="where KafScale's records are")
     parser.addoption("--storm-seconds", type=int, default=120, help="how long members join and leave in the rebalance storm")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of kill -9 in the kill test")
 
@@ -50,16 +53,27 @@ def scratch(request):
 
 
 @pytest.fixture(scope="session")
-def new_server(kind, scratch):
+def s3():
+    """An S3 server that suites share, each below a prefix of its own."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def new_server(request, kind, scratch):
     """Makes servers, not yet started, each on its own ports and directory; all are stopped at the end."""
     made, numbers = [], itertools.count(1)
+    types = {"kafscale": Kafscale, "kafka": ApacheKafka}
+    if request.config.getoption("--store") == "s3":
+        types["kafscale"] = partial(KafscaleOnS3, s3=request.getfixturevalue("s3"))
 
     def make(*arguments):
         # No retention: the reference records are older than Kafka's seven days. New groups wait for nobody.
         settings = ["log.retention.ms=-1", "group.initial.rebalance.delay.ms=0"]
         if kind == "kafscale":
             settings = ["--group-initial-rebalance-delay-ms", "0", *arguments]
-        server = {"kafscale": Kafscale, "kafka": ApacheKafka}[kind](scratch / f"server-{next(numbers)}", *settings)
+        server = types[kind](scratch / f"server-{next(numbers)}", *settings)
         made.append(server)
         return server
 

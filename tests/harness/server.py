@@ -162,7 +162,11 @@ class Kafscale(Server):
 
     def command(self):
         ports = ["--listen", self.listen, "--http", f"{HOST}:{self.http_port}"]
-        return [str(self.binary()), "broker", "--data-dir", str(self.data), *ports, *self.arguments]
+        return [str(self.binary()), "broker", *self.place(), *ports, *self.arguments]
+
+    def place(self):
+        """Where its data is."""
+        return ["--data-dir", str(self.data)]
 
     def environment(self):
         # The tests say what they want by flags; a developer's own settings must not leak in.

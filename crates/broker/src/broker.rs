@@ -1,7 +1,7 @@
 //! A broker: what is joined to what, and in which order it starts and stops.
 //!
 //! ```text
-//! data directory ─▶ journal ─▶ replica ─▶ writer, reader ─▶ API ─▶ Kafka listener
+//! storage (journal, objects) ─▶ replica ─▶ writer, reader ─▶ API ─▶ Kafka listener
 //!                                                                 HTTP listener
 //! ```
 //!
@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use kafscale_groups::Settings as GroupSettings;
 use kafscale_journal::Journal;
-use kafscale_journal::file::{FileJournal, Limits as JournalLimits, StartError as JournalError};
+use kafscale_journal::file::{FileJournal, Limits as JournalLimits};
 use kafscale_log::read::{Cache, CacheSettings, Reader, Waiters};
-use kafscale_log::store::{DirectoryStore, ObjectStore};
+use kafscale_log::store::ObjectStore;
 use kafscale_log::write::{Settings as WriteSettings, Writer};
 use kafscale_log::{Ledger, MemoryBudget};
 use kafscale_metadata::{Listener, OpenSession};
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::api::{Api, ApiSettings, Context};
-use crate::config::{DataDir, DataDirError, HostPort, KafkaListener, Settings};
+use crate::config::{HostPort, Identity, KafkaListener, Objects, Settings};
 use crate::connection::{ConnectionSettings, Server};
 use crate::coordinator::{Coordinator, GroupLedger};
 use crate::fetch_sessions::FetchSessions;
@@ -35,7 +35,7 @@ use crate::http::{self, LogControl};
 use crate::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::timed::Timed;
+use crate::storage::{Storage, StorageError};
 
 /// What a broker gets from the outside.
 pub struct Outside {
@@ -96,12 +96,9 @@ impl Between for Nothing {}
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory cannot be used.
+    /// There is nothing to stand on.
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// Its journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    Storage(#[from] StorageError),
     /// The state cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -127,7 +124,7 @@ pub struct Broker {
     /// Cancelled last, so that `/readyz` says "stopping" while it is.
     http: CancellationToken,
     servers: TaskTracker,
-    _data_dir: DataDir,
+    _storage: Storage,
 }
 
 /// The memory of requests and of answers. Two budgets, so that half-sent requests cannot keep consumers from being
@@ -186,17 +183,16 @@ impl Broker {
             env.tasks.spawn("http", Box::pin(serve));
         }
         let budgets = Budgets::of(settings.memory.budget_bytes);
-        let data_dir = DataDir::open(&*disk, &*env.random, &settings.data_dir).await?;
-        let directory = Arc::new(DirectoryStore::new(Arc::clone(&disk), data_dir.objects()));
-        let store = between.store(timed(&env, &directory, &metrics));
+        let storage = Storage::open(&settings.places, (&env, &disk, &metrics), between.journal_limits()).await?;
+        let identity = storage.identity();
+        let store = between.store(Arc::clone(&storage.store));
         let listeners = listeners(&settings, &kafka)?;
-        let (replica, journal) =
-            replica(&settings, &env, (&disk, listeners, between), &data_dir, (Arc::clone(&store), &metrics)).await?;
-        let path = RecordPath::start(&settings, &env, &replica, store, (&data_dir, &budgets, between));
+        let replica = replica(&settings, &env, (listeners, between), &storage, (Arc::clone(&store), &metrics)).await?;
+        let path = RecordPath::start(&settings, &env, &replica, store, (identity, &budgets, between));
 
-        env.tasks.spawn("store guard", Box::pin(guard(directory, Arc::clone(&replica))));
+        env.tasks.spawn("store guard", Box::pin(guard(storage.wounded(), Arc::clone(&replica))));
         let groups = coordinator(&settings, &env, &replica, between);
-        let context = context(&settings, &env, (&replica, &path, &groups), (&data_dir, &metrics));
+        let context = context(&settings, &env, (&replica, &path, &groups), (identity, &metrics));
         let context = Arc::new(context);
         let service = Arc::new(Api::new(Arc::clone(&context)));
         let connections =
@@ -209,9 +205,10 @@ impl Broker {
         servers.close();
 
         let RecordPath { cache, writer, .. } = path;
+        let journal = Arc::clone(&storage.journal);
         health.serving(Serving { context, cache, budgets: budgets.clone(), journal });
         info!(broker = settings.broker_id, session = format_args!("{:016x}", replica.nonce()), "serving");
-        Ok(Self { replica, writer, groups, health, budgets, intake, http: http_stop, servers, _data_dir: data_dir })
+        Ok(Self { replica, writer, groups, health, budgets, intake, http: http_stop, servers, _storage: storage })
     }
 
     /// Returns when the broker has ended by itself, or was stopped: why.
@@ -244,18 +241,14 @@ impl Broker {
 }
 
 /// Ends the broker when its store is damaged: it would refuse produce for ever.
-async fn guard(store: Arc<DirectoryStore>, replica: Arc<Replica>) {
+async fn guard(wounded: impl Future<Output = ()>, replica: Arc<Replica>) {
     tokio::select! {
         biased;
         _over = replica.ended() => {}
-        () = store.wounded() => {
+        () = wounded => {
             replica.fail("an fsync of a directory of objects has failed; check the disk and restart the broker");
         }
     }
-}
-
-fn timed(env: &Env, store: &Arc<DirectoryStore>, metrics: &Arc<Metrics>) -> Arc<dyn ObjectStore> {
-    Arc::new(Timed { inner: Arc::clone(store), clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
 }
 
 /// What clients are told, for each listener.
@@ -278,21 +271,17 @@ fn listeners(settings: &Settings, bound: &[Arc<dyn Listen>]) -> Result<Vec<Liste
 async fn replica(
     settings: &Settings,
     env: &Env,
-    (disk, listeners, between): (&Arc<dyn Disk>, Vec<Listener>, &dyn Between),
-    data_dir: &DataDir,
+    (listeners, between): (Vec<Listener>, &dyn Between),
+    storage: &Storage,
     (store, metrics): (Arc<dyn ObjectStore>, &Arc<Metrics>),
-) -> Result<(Arc<Replica>, Arc<FileJournal>), StartError> {
-    let journal =
-        FileJournal::start_with(Arc::clone(disk), data_dir.journal(), env.random.u128(), between.journal_limits())
-            .await?;
-    let journal = Arc::new(journal);
-    let identity = data_dir.identity();
+) -> Result<Arc<Replica>, LoadError> {
+    let identity = storage.identity();
     let parts = Parts {
         env: env.clone(),
         store,
         cluster: identity.cluster,
-        incarnation: journal.incarnation(),
-        journal: between.journal(Arc::<FileJournal>::clone(&journal)),
+        incarnation: storage.journal.incarnation(),
+        journal: between.journal(Arc::<FileJournal>::clone(&storage.journal)),
         broker: OpenSession { broker_id: settings.broker_id, identity: identity.directory, listeners, rack: None },
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
@@ -300,7 +289,7 @@ async fn replica(
             .offset_expiry(OffsetExpiry { retention: settings.offsets_retention, ..OffsetExpiry::default() }),
         metrics: Arc::clone(metrics),
     };
-    Ok((Replica::start(parts).await?, journal))
+    Replica::start(parts).await
 }
 
 impl RecordPath {
@@ -309,15 +298,18 @@ impl RecordPath {
         env: &Env,
         replica: &Arc<Replica>,
         store: Arc<dyn ObjectStore>,
-        (data_dir, budgets, between): (&DataDir, &Budgets, &dyn Between),
+        (Identity { cluster, .. }, budgets, between): (Identity, &Budgets, &dyn Between),
     ) -> Self {
-        let cluster = data_dir.identity().cluster;
         let half = settings.memory.cache_bytes / 2;
         let sizes = CacheSettings { tail_bytes: half, fetched_bytes: half, concurrent_loads: 4 };
         let cache = Arc::new(Cache::new(cluster, Arc::clone(&store), sizes));
         let ledger = between.ledger(Arc::clone(replica) as Arc<dyn Ledger>);
-        let write =
-            WriteSettings { flushes_per_second: settings.flush_per_second, ..WriteSettings::directory(cluster) };
+        let fitting = match settings.places.objects {
+            Objects::Directory => WriteSettings::directory(cluster),
+            Objects::S3(_) => WriteSettings::object_store(cluster),
+        };
+        let flushes_per_second = settings.flush_per_second.unwrap_or(fitting.flushes_per_second);
+        let write = WriteSettings { flushes_per_second, ..fitting };
         let writer = Writer::start(env.clone(), store, Arc::clone(&ledger), Arc::clone(&cache), write);
         let answers = budgets.answers.clone();
         let reader = Reader::new(env, ledger, Arc::clone(&cache), between.waiters(replica.waiters()), answers);
@@ -341,7 +333,7 @@ fn context(
     settings: &Settings,
     env: &Env,
     (replica, path, groups): (&Arc<Replica>, &RecordPath, &Arc<Coordinator>),
-    (data_dir, metrics): (&DataDir, &Arc<Metrics>),
+    (identity, metrics): (Identity, &Arc<Metrics>),
 ) -> Context {
     Context {
         env: env.clone(),
@@ -351,7 +343,7 @@ fn context(
         fetch_sessions: FetchSessions::new(env.clone()),
         groups: Arc::clone(groups),
         broker_id: settings.broker_id,
-        cluster_id: Text::from(Uuid(data_dir.identity().cluster).to_string()),
+        cluster_id: Text::from(Uuid(identity.cluster).to_string()),
         settings: ApiSettings {
             auto_create_topics: settings.topics.auto_create,
             default_partitions: settings.topics.auto_create_partitions.unsigned_abs(),

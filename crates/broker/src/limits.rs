@@ -56,6 +56,12 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// that overtakes the answer.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// A start waits so long for a bucket that does not answer, and asks so often: servers that start together come up in any
+/// order.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(60);
+/// See [`STORE_PATIENCE`].
+pub const STORE_RETRY: Duration = Duration::from_secs(2);
+
 /// The shortest and the longest pause after a failed accept (no free descriptor); it doubles in between.
 pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Open Kafka connections of a broker.

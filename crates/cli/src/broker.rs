@@ -36,7 +36,7 @@ async fn serve(settings: Settings, logs: Arc<dyn LogControl>) -> anyhow::Result<
         kafka.push(Arc::new(bound));
     }
     let http = bind(&settings.addresses.http, "--http", "KAFSCALE_METRICS_ADDR").await?;
-    let ready = hints::Ready { bootstrap, http: http.local_addr()?, data_dir: settings.data_dir.clone() };
+    let ready = hints::Ready { bootstrap, http: http.local_addr()?, data: settings.places.to_string() };
     let (http, logs) = (Some(Arc::new(http) as Arc<dyn Listen>), Some(logs));
     let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http, logs };
     let broker = tokio::select! {

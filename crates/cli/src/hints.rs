@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use kafscale_broker::config::HostPort;
 
@@ -11,7 +10,8 @@ pub(crate) struct Ready {
     /// The listeners by name, and what their clients are told; the first is the one in the examples.
     pub(crate) bootstrap: Vec<(String, HostPort)>,
     pub(crate) http: SocketAddr,
-    pub(crate) data_dir: PathBuf,
+    /// Where the data is.
+    pub(crate) data: String,
 }
 
 /// Prints to standard output; logs go to standard error.
@@ -22,13 +22,12 @@ pub(crate) fn print(ready: &Ready) {
 }
 
 fn text(ready: &Ready) -> String {
-    let Ready { bootstrap: listeners, http, data_dir } = ready;
+    let Ready { bootstrap: listeners, http, data } = ready;
     let bootstrap = listeners.first().map(|(_, address)| address.to_string()).unwrap_or_default();
     let others: String = listeners.iter().skip(1).map(|(name, address)| format!(", {address} ({name})")).collect();
-    let data_dir = data_dir.display();
     format!(
         r#"
-KafScale is ready: Kafka on {bootstrap}{others}, HTTP on {http}, data in {data_dir}. Ctrl-C stops it. In another terminal:
+KafScale is ready: Kafka on {bootstrap}{others}, HTTP on {http}, data in {data}. Ctrl-C stops it. In another terminal:
 
   kcat     echo hello | kcat -b {bootstrap} -t demo -P
            kcat -b {bootstrap} -t demo -C -o beginning -e
@@ -55,7 +54,7 @@ mod tests {
     fn every_line_has_the_real_address() {
         let address = |host: &str, port| HostPort { host: host.into(), port };
         let bootstrap = vec![("IN".into(), address("b.example", 4711)), ("OUT".into(), address("::1", 7))];
-        let ready = Ready { bootstrap, http: "127.0.0.1:9".parse().unwrap(), data_dir: "d".into() };
+        let ready = Ready { bootstrap, http: "127.0.0.1:9".parse().unwrap(), data: "d".into() };
         let text = text(&ready);
         assert_eq!(text.matches("b.example:4711").count(), 7);
         assert_eq!(text.matches("127.0.0.1:9").count(), 3);

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! DIR/lock        the kernel's lock on it is held while a broker runs; empty
-//! DIR/identity    four lines of text, see [`Identity`]; written once
+//! DIR/identity    a few lines of text, see [`Identity`]; written once
 //! DIR/journal/    made before objects/
-//! DIR/objects/
+//! DIR/objects/    not there if the objects are in a bucket
 //! ```
 //!
 //! A crash at any moment of the first start leaves a directory that the next start completes. The order makes
@@ -19,14 +19,17 @@ use bytes::Bytes;
 use kafscale_ports::disk::{DiskLock, OpenMode};
 use kafscale_ports::{Disk, Random};
 
-/// The format this release writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The newest format that this release reads. A directory without objects is written in it; one with objects in format 1,
+/// which older releases read.
+pub const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.tmp";
 const JOURNAL: &str = "journal";
 const OBJECTS: &str = "objects";
+/// A line of the identity.
+const IN_A_BUCKET: &str = "objects in a bucket";
 /// What the root of a file system may hold that is of no concern.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -41,12 +44,25 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// directory 0f1e2d3c4b5a69788796a5b4c3d2e1f0
 /// crc32c 1c291ca3
 /// ```
+///
+/// Format 2 is of a directory whose objects are in a bucket, and has the line `objects in a bucket` before its checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster's id.
     pub cluster: u128,
     /// The directory's own id: the identity token of the broker that runs on it.
     pub directory: u128,
+    /// Where the objects are.
+    pub objects: ObjectsIn,
+}
+
+/// Where the objects are that a directory's journal refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectsIn {
+    /// In the same directory.
+    Directory,
+    /// In a bucket.
+    Bucket,
 }
 
 /// A data directory in use by this process.
@@ -113,11 +129,17 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Takes the directory for this process, and makes it at the first start.
+    /// Takes the directory for this process. At the first start it is made, for `objects`; later its identity says where
+    /// they are, and the caller has to look.
     ///
     /// # Errors
     /// If it cannot be used; nothing in it was changed then, but that a lock file may have been made.
-    pub async fn open(disk: &dyn Disk, random: &dyn Random, path: &Path) -> Result<Self, DataDirError> {
+    pub async fn open(
+        disk: &dyn Disk,
+        random: &dyn Random,
+        path: &Path,
+        objects: ObjectsIn,
+    ) -> Result<Self, DataDirError> {
         create_with_parents(disk, path).await?;
         let lock = lock(disk, path).await?;
         let names = names(disk, path).await?;
@@ -129,13 +151,17 @@ impl DataDir {
             read_identity(disk, path).await?
         } else {
             refuse_foreign(path, &names)?;
-            let identity = Identity { cluster: random.u128(), directory: random.u128() };
+            let identity = Identity { cluster: random.u128(), directory: random.u128(), objects };
             write_identity(disk, path, identity, has(IDENTITY_TEMPORARY)).await?;
             identity
         };
         // The name of the identity may be one that a crash left before it was made durable.
         sync(disk, path).await?;
-        for name in [JOURNAL, OBJECTS] {
+        let parts: &[&str] = match identity.objects {
+            ObjectsIn::Directory => &[JOURNAL, OBJECTS],
+            ObjectsIn::Bucket => &[JOURNAL],
+        };
+        for name in parts {
             create(disk, &path.join(name)).await?;
             sync(disk, path).await?;
         }
@@ -290,9 +316,14 @@ fn crc(bytes: &[u8]) -> u32 {
 
 impl Identity {
     fn encode(&self) -> String {
-        let Self { cluster, directory } = self;
-        let text =
-            format!("kafscale data directory, format {FORMAT}\ncluster {cluster:032x}\ndirectory {directory:032x}\n");
+        let Self { cluster, directory, objects } = self;
+        let (format, rest) = match objects {
+            ObjectsIn::Directory => (1, String::new()),
+            ObjectsIn::Bucket => (FORMAT, format!("{IN_A_BUCKET}\n")),
+        };
+        let text = format!(
+            "kafscale data directory, format {format}\ncluster {cluster:032x}\ndirectory {directory:032x}\n{rest}"
+        );
         let crc = crc(text.as_bytes());
         format!("{text}crc32c {crc:08x}\n")
     }
@@ -306,20 +337,23 @@ impl Identity {
         }
         let mut lines = body.lines();
         let format = lines.next().and_then(|line| line.strip_prefix("kafscale data directory, format "));
-        match format.and_then(|format| format.parse::<u32>().ok()) {
-            Some(FORMAT) => {}
+        let objects = match format.and_then(|format| format.parse::<u32>().ok()) {
+            Some(1) => ObjectsIn::Directory,
+            Some(FORMAT) => ObjectsIn::Bucket,
             Some(found) if found > FORMAT => return Err(Refusal::Newer(found)),
             Some(_) | None => return Err(Refusal::Damaged("its first line is none of ours")),
-        }
+        };
         let mut field = |name: &str| {
             let value = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?;
             u128::from_str_radix(value, 16).ok()
         };
-        let missing = Refusal::Damaged("a line is missing");
-        match (field("cluster"), field("directory")) {
-            (Some(cluster), Some(directory)) => Ok(Self { cluster, directory }),
-            (None, _) | (_, None) => Err(missing),
+        let (Some(cluster), Some(directory)) = (field("cluster"), field("directory")) else {
+            return Err(Refusal::Damaged("a line is missing"));
+        };
+        if objects == ObjectsIn::Bucket && lines.next() != Some(IN_A_BUCKET) {
+            return Err(Refusal::Damaged("it does not say where the objects are"));
         }
+        Ok(Self { cluster, directory, objects })
     }
 }
 
@@ -338,19 +372,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_identity_is_read_as_written(cluster: u128, directory: u128) {
-            let identity = Identity { cluster, directory };
+        fn an_identity_is_read_as_written(cluster: u128, directory: u128, in_bucket: bool) {
+            let objects = if in_bucket { ObjectsIn::Bucket } else { ObjectsIn::Directory };
+            let identity = Identity { cluster, directory, objects };
             prop_assert_eq!(Identity::decode(identity.encode().as_bytes()), Ok(identity));
         }
 
         #[test]
         fn any_changed_byte_is_noticed(cluster: u128, at in 0..1000_usize, with in 1..=255_u8) {
-            let mut bytes = Identity { cluster, directory: 1 }.encode().into_bytes();
+            let identity = Identity { cluster, directory: 1, objects: ObjectsIn::Bucket };
+            let mut bytes = identity.encode().into_bytes();
             let at = at % bytes.len();
             bytes[at] ^= with;
             // Upper-case hex digits in the checksum's own line are the one change that changes nothing.
             if let Ok(read) = Identity::decode(&bytes) {
-                prop_assert_eq!(read, Identity { cluster, directory: 1 });
+                prop_assert_eq!(read, identity);
             }
         }
 
@@ -362,9 +398,9 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_told_from_damage() {
-        let body = "kafscale data directory, format 2\nsomething else\n";
+        let body = "kafscale data directory, format 3\nsomething else\n";
         let text = format!("{body}crc32c {:08x}\n", crc(body.as_bytes()));
-        assert_eq!(Identity::decode(text.as_bytes()), Err(Refusal::Newer(2)));
+        assert_eq!(Identity::decode(text.as_bytes()), Err(Refusal::Newer(3)));
         assert_eq!(Identity::decode(b""), Err(Refusal::Damaged("it is cut off")));
     }
 }

@@ -8,14 +8,15 @@
 mod data_dir;
 mod listeners;
 mod names;
+mod places;
 mod values;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-pub use data_dir::{DataDir, DataDirError, FORMAT, Identity};
+pub use data_dir::{DataDir, DataDirError, FORMAT, Identity, ObjectsIn};
 pub use listeners::KafkaListener;
 pub use names::{SETTINGS, Setting};
+pub use places::{Objects, Places, PlacesError};
 pub use values::{HostPort, LogFilter, LogFormat, LogLevel};
 
 use crate::limits::MIN_MEMORY_BYTES;
@@ -27,7 +28,7 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where journal and objects are.
-    pub data_dir: PathBuf,
+    pub places: Places,
     /// This broker's id.
     pub broker_id: i32,
     /// Addresses.
@@ -38,8 +39,8 @@ pub struct Settings {
     pub topics: Topics,
     /// Consumer groups.
     pub groups: Groups,
-    /// Objects written in a second on average, at most.
-    pub flush_per_second: u32,
+    /// Objects written in a second on average, at most; none: what suits the store.
+    pub flush_per_second: Option<u32>,
     /// Journal entries from one snapshot of the state to the next.
     pub snapshot_entries: u64,
     /// How long the offsets of a group without members are kept.
@@ -132,6 +133,9 @@ pub enum ConfigError {
         /// The listener's name and '='; nothing if it has no name of its own.
         named: String,
     },
+    /// It is not clear where the data is.
+    #[error(transparent)]
+    Places(#[from] PlacesError),
     /// An address is advertised for a listener that there is not.
     #[error("{by} has an address for {name}, and the listeners are {}: say the same names there and in --listen", .known.join(", "))]
     UnknownListener {
@@ -200,7 +204,7 @@ impl Settings {
         names::check(flags, variables)?;
         let given = Given { flags, variables };
         Ok(Self {
-            data_dir: given.get("data-dir", |v| (!v.is_empty()).then(|| PathBuf::from(v)), PathBuf::from)?,
+            places: places::parse(&given)?,
             broker_id: given.get("broker-id", |v| v.parse().ok().filter(|id| *id >= 0), parsed)?,
             addresses: addresses(&given)?,
             memory: memory(&given, machine)?,
@@ -219,11 +223,8 @@ impl Settings {
                     parsed,
                 )?,
             },
-            flush_per_second: given.get(
-                "flush-per-second",
-                |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)),
-                parsed,
-            )?,
+            flush_per_second: given
+                .optional("flush-per-second", |v| v.parse().ok().filter(|n| (1..=10_000).contains(n)))?,
             snapshot_entries: given.get(
                 "snapshot-entries",
                 |v| v.parse().ok().filter(|n| (10..=1_000_000).contains(n)),
@@ -294,20 +295,28 @@ impl<'a> Given<'a> {
         set.map(|(_, value)| &**value).filter(|value| !value.is_empty())
     }
 
+    /// The value of the flag, else of its variable.
+    fn text(&self, flag: &str) -> Option<&'a str> {
+        self.flag(flag).or_else(|| self.variable(variable_of(flag)))
+    }
+
     fn get<T>(
         &self,
         flag: &str,
         parse: impl Fn(&str) -> Option<T>,
         default: impl Fn(&'static str) -> T,
     ) -> Result<T, ConfigError> {
+        Ok(self.optional(flag, parse)?.unwrap_or_else(|| default(names::of(flag).default)))
+    }
+
+    fn optional<T>(&self, flag: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
         let variable = variable_of(flag);
-        if let Some(value) = self.flag(flag) {
-            return parse(value).ok_or_else(|| self.invalid(flag, &format!("--{flag}"), value));
-        }
-        match self.variable(variable) {
-            Some(value) => parse(value).ok_or_else(|| self.invalid(flag, variable, value)),
-            None => Ok(default(names::of(flag).default)),
-        }
+        let (name, value) = match (self.flag(flag), self.variable(variable)) {
+            (Some(value), _) => (format!("--{flag}"), value),
+            (None, Some(value)) => (variable.to_owned(), value),
+            (None, None) => return Ok(None),
+        };
+        parse(value).map(Some).ok_or_else(|| self.invalid(flag, &name, value))
     }
 
     fn advertised_host(&self) -> Result<Option<String>, ConfigError> {

@@ -19,7 +19,8 @@ fn message(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
 #[test]
 fn nothing_given_is_the_embedded_default() {
     let settings = parse(&[], &[]).unwrap();
-    assert_eq!(settings.data_dir, PathBuf::from("./kafscale-data"));
+    assert_eq!(settings.places, Places { directory: "./kafscale-data".into(), objects: Objects::Directory });
+    assert_eq!(settings.flush_per_second, None);
     assert_eq!(settings.addresses.kafka[0].listen.to_string(), "127.0.0.1:9092");
     assert_eq!(settings.addresses.http.to_string(), "127.0.0.1:9093");
     assert_eq!(settings.addresses.kafka[0].advertised("127.0.0.1:4711".parse().unwrap()).to_string(), "127.0.0.1:4711");
@@ -193,4 +194,40 @@ fn a_probe_finds_the_http_listener_from_the_same_machine() {
     assert_eq!(found(":80"), "127.0.0.1:80");
     assert_eq!(found("[::]:80"), "[::1]:80");
     assert_eq!(found("h.example:80"), "h.example:80");
+}
+
+const BUCKET: [(&str, &str); 3] =
+    [("KAFSCALE_S3_REGION", "eu-north-1"), ("KAFSCALE_S3_ACCESS_KEY", "AK"), ("KAFSCALE_S3_SECRET_KEY", "hush")];
+
+#[test]
+fn records_in_a_bucket_and_the_journal_in_a_directory() {
+    let flags = [("store", "s3://records/kafka"), ("journal", "file:///var/lib/journal")];
+    let places = parse(&flags, &BUCKET).unwrap().places;
+    assert_eq!(places.to_string(), "s3://records/kafka and /var/lib/journal");
+    assert!(!format!("{places:?}").contains("hush"));
+    let named = [
+        ("KAFSCALE_S3_BUCKET", "records"),
+        ("KAFSCALE_S3_NAMESPACE", "kafka"),
+        ("KAFSCALE_JOURNAL", "file:///var/lib/journal"),
+    ];
+    assert_eq!(parse(&[], &[&named[..], &BUCKET[..]].concat()).unwrap().places, places);
+}
+
+#[test]
+fn places_that_do_not_go_together_are_named() {
+    let (store, journal, directory) = (("store", "s3://records"), ("journal", "file:///j"), ("data-dir", "d"));
+    for (flags, variables, words) in [
+        (vec![store], &BUCKET[..], "nothing says where the journal's entries are: add --journal file:///DIR"),
+        (vec![journal], &[], "nothing says where the records are: add --store s3://BUCKET/PREFIX"),
+        (vec![store, directory], &BUCKET, "--store (KAFSCALE_STORE, KAFSCALE_S3_BUCKET) is there too"),
+        (vec![journal, directory], &[], "--journal (KAFSCALE_JOURNAL) is there too"),
+        (vec![store, journal], &[], "S3 region is missing"),
+        (vec![store, ("journal", "j")], &BUCKET, "--journal=\"j\" is not valid: it takes file:///DIR"),
+        (vec![("store", "records"), journal], &BUCKET, "does not begin with s3://"),
+        (vec![], &BUCKET, "--s3-region (KAFSCALE_S3_REGION) is about a bucket, and none is named"),
+        (vec![store, journal, ("s3-path-style", "maybe")], &BUCKET, "it takes true or false"),
+    ] {
+        let m = message(&flags, variables);
+        assert!(m.contains(words), "{m}");
+    }
 }

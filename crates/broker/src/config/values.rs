@@ -1,6 +1,7 @@
 //! The values that settings take, and how they are written.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// A host (name or address) and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,11 @@ impl fmt::Display for HostPort {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
+}
+
+/// A path, as it is written.
+pub(super) fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 /// Whether `text` can be a host's name or address (IPv6 without brackets).

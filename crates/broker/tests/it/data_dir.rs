@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use kafscale_broker::config::{DataDir, DataDirError};
+use kafscale_broker::config::{DataDir, DataDirError, ObjectsIn};
 use kafscale_ports::disk::RealDisk;
 use kafscale_ports::random::SystemRandom;
 
 async fn open(path: &Path) -> Result<DataDir, DataDirError> {
-    DataDir::open(&RealDisk, &SystemRandom, path).await
+    DataDir::open(&RealDisk, &SystemRandom, path, ObjectsIn::Directory).await
 }
 
 async fn refusal(path: &Path) -> String {
@@ -80,9 +80,22 @@ async fn damage_is_refused_by_name() {
 async fn a_newer_format_is_refused_with_both_numbers() {
     let root = tempfile::tempdir().unwrap();
     drop(open(root.path()).await.unwrap());
-    let body = "kafscale data directory, format 2\n";
+    let body = "kafscale data directory, format 3\n";
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, body.as_bytes());
     fs::write(root.path().join("identity"), format!("{body}crc32c {crc:08x}\n")).unwrap();
     let m = refusal(root.path()).await;
-    assert!(m.contains("has format 2, and this release reads formats up to 1"), "{m}");
+    assert!(m.contains("has format 3, and this release reads formats up to 2"), "{m}");
+}
+
+#[tokio::test]
+async fn one_whose_objects_are_in_a_bucket_says_so_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("journal-alone");
+    let first = DataDir::open(&RealDisk, &SystemRandom, &path, ObjectsIn::Bucket).await.unwrap();
+    let identity = first.identity();
+    assert!(first.journal().is_dir() && !first.objects().exists());
+    drop(first);
+    let again = open(&path).await.unwrap();
+    assert_eq!((again.identity(), identity.objects), (identity, ObjectsIn::Bucket));
+    assert!(!again.objects().exists());
 }
