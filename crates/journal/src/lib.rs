@@ -12,6 +12,7 @@
 //! 5. A reader that fell behind a truncation is told so.
 
 pub mod conformance;
+pub mod etcd;
 pub mod file;
 pub mod memory;
 

@@ -1,0 +1,4 @@
+//! The journal in etcd, shared by the brokers of a cluster.
+
+pub mod kv;
+pub mod model;
