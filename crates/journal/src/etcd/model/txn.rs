@@ -96,4 +96,3 @@ fn holds_for(compare: &Compare, kv: &KeyValue) -> bool {
         Is::Greater => order.is_gt(),
     }
 }
-

@@ -1,0 +1,4 @@
+//! The journal in etcd: over real ones, and over the model.
+
+mod against_etcd;
+mod server;
