@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod etcd;
 pub mod file;
 pub mod memory;
+pub mod sessions;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::kv::Keys;
 
 /// A session has at most so many entries: its numbers have ten digits.
-pub const MAX_SESSION_ENTRIES: u64 = 10_000_000_000;
+pub(super) const MAX_SESSION_ENTRIES: u64 = 10_000_000_000;
 
 /// Makes the keys of one journal, and reads them.
 #[derive(Debug, Clone)]

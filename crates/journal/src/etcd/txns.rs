@@ -63,12 +63,17 @@ fn get(key: Bytes) -> Op {
     Op::Get(Get::one(key))
 }
 
+/// What a read found.
+pub(super) fn all(result: Option<&OpResult>) -> &[KeyValue] {
+    match result {
+        Some(OpResult::Got(Found { kvs, .. })) => kvs,
+        Some(OpResult::Put | OpResult::Deleted(_)) | None => &[],
+    }
+}
+
 /// What a read of one key found.
 fn only(result: Option<&OpResult>) -> Option<&KeyValue> {
-    match result {
-        Some(OpResult::Got(Found { kvs, .. })) => kvs.first(),
-        Some(OpResult::Put | OpResult::Deleted(_)) | None => None,
-    }
+    all(result).first()
 }
 
 impl Life {

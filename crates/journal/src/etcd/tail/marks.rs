@@ -48,7 +48,7 @@ impl Marks {
     }
 
     /// Whether a session has an entry among them.
-    pub(super) fn has(&self, nonce: u64) -> bool {
+    pub(in super::super) fn has(&self, nonce: u64) -> bool {
         self.marks.iter().any(|mark| mark.nonce == nonce)
     }
 
@@ -71,6 +71,11 @@ impl Marks {
     pub(super) fn ordinal_at(&self, revision: Revision) -> Option<u64> {
         let index = self.marks.binary_search_by_key(&revision, |mark| mark.revision).ok()?;
         Some(self.first() + index as u64)
+    }
+
+    pub(super) fn place_of(&self, nonce: u64, n: u64) -> Option<Position> {
+        let index = self.marks.iter().rposition(|mark| (mark.nonce, mark.n) == (nonce, n))?;
+        self.place(self.first() + index as u64)
     }
 
     /// Drops those up to `ordinal`.

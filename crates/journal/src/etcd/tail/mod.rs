@@ -142,6 +142,15 @@ impl Tail {
         last.map(|last| last.ordinal).or_else(|| self.marks.ordinal_at(revision))
     }
 
+    /// Where a session's entry is, if the tail has seen it.
+    pub(super) fn place_of(&self, nonce: u64, n: u64) -> Option<Position> {
+        let track = self.tracks.get(&nonce)?;
+        if track.count.next == n + 1 && track.last.is_some() {
+            return track.last;
+        }
+        self.marks.place_of(nonce, n)
+    }
+
     /// Takes what a watch told. Records that were yielded before a halt are in `records`.
     pub(super) fn watched(&mut self, events: Vec<Event>, records: &mut Vec<Record>) -> Result<(), Halt> {
         for event in events.into_iter().filter(|event| !event.deleted) {

@@ -2,3 +2,4 @@
 
 mod against_etcd;
 mod server;
+mod suite;

@@ -1,0 +1,222 @@
+//! The two tasks that keep the tail going: one follows a watch, one looks at the head. They do what the tail and its
+//! patience decide, and decide nothing themselves.
+//!
+//! A watch that was just opened is believed only after a look at the head: the store behind it may be another one than
+//! before (a member that came back from a backup), and then its events fit by their numbers and are not the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+
+use super::kv::{Failure, Get, Keys, Kv, Op, OpResult, Range, Refusal, Revision, Txn, Watch, WatchReply, WatchStream};
+use super::shared::{Shared, failed};
+use super::tail::patience::{LOOK_INTERVAL, Verdict};
+use super::tail::{Halt, Tail, View};
+use super::txns::Life;
+use crate::ReadError;
+
+/// How long to wait after something failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most keys of one page: entries below 256 KiB, in an answer below the client's limit.
+pub(super) const MAX_PAGE_ENTRIES: usize = 100;
+
+/// Returns when the journal was closed.
+async fn closed(mut open: watch::Receiver<()>) {
+    while open.changed().await.is_ok() {}
+}
+
+/// Follows until the journal is closed or has stopped.
+pub(super) async fn follow(shared: Arc<Shared>, from: Revision, open: watch::Receiver<()>) {
+    tokio::select! {
+        biased;
+        () = closed(open) => {}
+        () = watch_again_and_again(&shared, from) => {}
+    }
+}
+
+/// Looks at the head once a second, if nobody else does.
+pub(super) async fn look(shared: Arc<Shared>, open: watch::Receiver<()>) {
+    tokio::select! {
+        biased;
+        () = closed(open) => {}
+        () = look_again_and_again(&shared) => {}
+    }
+}
+
+async fn look_again_and_again(shared: &Shared) {
+    while !shared.is_stopped() {
+        let due = shared.inside.lock().looked + LOOK_INTERVAL;
+        if shared.env.clock.now() < due {
+            sleep_until(due).await;
+            continue;
+        }
+        if let Err(why) = attend(shared).await {
+            tracing::debug!(error = %why, "the journal's head could not be looked at");
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// A look, and what follows from it.
+async fn attend(shared: &Shared) -> Result<(), ReadError> {
+    let seen = shared.look().await?;
+    if seen.pointer_moved {
+        let (revision, stored) = shared.stored_pointer().await?;
+        shared.change(|inside| inside.tail.raise(&stored, revision));
+    }
+    if shared.inside.lock().sessions_moved {
+        shared.read_sessions().await?;
+    }
+    Ok(())
+}
+
+/// Why a watch is over.
+enum Over {
+    Reopen,
+    ReadAll,
+    Stopped,
+}
+
+async fn watch_again_and_again(shared: &Shared, mut from: Revision) {
+    loop {
+        match watch_once(shared, from).await {
+            Over::Stopped => return,
+            Over::Reopen => sleep(RETRY_PAUSE).await,
+            Over::ReadAll => match read_everything(shared).await {
+                Ok(revision) => from = revision + 1,
+                Err(ReadError::Damaged { .. }) => return,
+                Err(why) => {
+                    tracing::warn!(error = %why, "the journal could not be read; trying again");
+                    sleep(RETRY_PAUSE).await;
+                    // Until it can be, nothing else is of use.
+                    shared.read_all.notify_one();
+                }
+            },
+        }
+        from = from.max(shared.inside.lock().tail.applied().revision + 1);
+    }
+}
+
+async fn watch_once(shared: &Shared, from: Revision) -> Over {
+    let watch = Watch { keys: shared.life.names.watched(), from, deletes: false };
+    let mut stream = match shared.kv.watch(watch).await {
+        Ok(stream) => stream,
+        Err(failure) => return over(&failure),
+    };
+    match shared.look().await {
+        Ok(seen) if seen.anchor_lost => return Over::ReadAll,
+        Ok(_) => {}
+        Err(ReadError::Damaged { .. }) => return Over::Stopped,
+        Err(ReadError::Failed(_) | ReadError::Truncated { .. }) => return Over::Reopen,
+    }
+    listen(shared, &mut *stream).await
+}
+
+fn over(failure: &Failure) -> Over {
+    match failure {
+        Failure::Refused(Refusal::Compacted) => Over::ReadAll,
+        Failure::Refused(_) | Failure::Unknown(_) => {
+            tracing::debug!(error = %failure, "the watch on the journal is over; opening another");
+            Over::Reopen
+        }
+    }
+}
+
+async fn listen(shared: &Shared, stream: &mut dyn WatchStream) -> Over {
+    let mut changed = shared.changed.subscribe();
+    loop {
+        let verdict = shared.inside.lock().patience.judge(shared.env.clock.now());
+        let until = match verdict {
+            Verdict::Wait(until) => until,
+            Verdict::Reopen => return Over::Reopen,
+            Verdict::ReadAll => return Over::ReadAll,
+        };
+        if shared.is_stopped() {
+            return Over::Stopped;
+        }
+        let patience = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        // What has arrived is taken before it is judged that it did not.
+        tokio::select! {
+            biased;
+            reply = stream.next() => match reply {
+                Ok(reply) => if let Some(over) = take(shared, reply) { return over },
+                Err(failure) => return over(&failure),
+            },
+            () = shared.read_all.notified() => return Over::ReadAll,
+            _changed = changed.changed() => {}
+            () = patience => {}
+        }
+    }
+}
+
+fn take(shared: &Shared, reply: WatchReply) -> Option<Over> {
+    if reply.events.is_empty() {
+        return None;
+    }
+    let mut records = Vec::new();
+    let result = shared.change(|inside| {
+        let result = inside.tail.watched(reply.events, &mut records);
+        inside.push(records);
+        result
+    });
+    match result {
+        Ok(()) => None,
+        Err(Halt::Gap | Halt::Truncated) => Some(Over::ReadAll),
+        Err(Halt::Stop(detail)) => {
+            shared.stop(&detail);
+            Some(Over::Stopped)
+        }
+    }
+}
+
+/// Reads all keys at one revision and gives them to the tail. Returns that revision.
+async fn read_everything(shared: &Shared) -> Result<Revision, ReadError> {
+    let view = load(&shared.kv, &shared.life).await?;
+    let result = shared.change(|inside| match inside.tail.read_all(&view) {
+        Ok(records) => {
+            inside.push(records);
+            Ok(())
+        }
+        // What is missing is in snapshots and archives; readers are told when they ask for it.
+        Err(Halt::Truncated) => Tail::start(shared.life.clone(), &view).map(|(tail, records)| {
+            inside.restart(tail, records);
+        }),
+        Err(halt) => Err(halt),
+    });
+    result.map_err(|halt| shared.halted(halt))?;
+    Ok(view.revision)
+}
+
+/// All keys of a journal at one revision.
+pub(super) async fn load(kv: &dyn Kv, life: &Life) -> Result<View, ReadError> {
+    let one = |key| Op::Get(Get::one(key));
+    let then = vec![one(life.names.pointer()), one(life.names.head())];
+    let reply = kv.txn(Txn { then, ..Txn::default() }).await.map_err(failed)?;
+    let mut found = reply.results.into_iter().map(|result| match result {
+        OpResult::Got(found) => found.kvs.into_iter().next(),
+        OpResult::Put | OpResult::Deleted(_) => None,
+    });
+    let (pointer, head) = (found.next().flatten(), found.next().flatten());
+    let mut view = View { revision: reply.revision, pointer, head, entries: Vec::new() };
+    let Keys::Between(mut first, end) = life.names.entries() else { unreachable!("entries are a range") };
+    loop {
+        let keys = Keys::Between(first, end.clone());
+        let get = Get { keys, keys_only: false, limit: MAX_PAGE_ENTRIES as u64 };
+        let page = kv.range(Range { get, revision: view.revision, serializable: false }).await.map_err(failed)?.found;
+        let Some(last) = page.kvs.last() else { return Ok(view) };
+        // The key right after the last one.
+        first = [&last.key[..], &[0]].concat().into();
+        view.add(&life.names, page.kvs);
+        if !page.more {
+            return Ok(view);
+        }
+    }
+}
