@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::sessions::{LiveSession, Sessions, Victim};
 use crate::{AppendError, Identity, Journal, OpenError, Pointer, ReadError, Record};
 
 /// How the suite gets journals of a backend.
@@ -49,6 +50,77 @@ pub async fn run(backend: &mut dyn Backend) {
     }
     identities(backend).await;
     restart(backend).await;
+}
+
+/// A journal of several brokers.
+pub trait Shared: Journal + Sessions {}
+
+impl<T: Journal + Sessions> Shared for T {}
+
+/// The checks of [`Sessions`], each on a fresh journal: `fresh` makes them, `lose` takes a session's life in the store
+/// (its broker id and nonce are given), as when its lease has run out.
+pub async fn run_sessions<J: Shared>(fresh: impl AsyncFn() -> J, lose: impl AsyncFn(&J, Victim)) {
+    ends(&fresh().await, &lose).await;
+    expels(&fresh().await).await;
+    takes_over(&fresh().await).await;
+}
+
+const OTHER: Victim = Victim { broker_id: 2, nonce: 6 };
+
+fn nonces(live: &[LiveSession]) -> Vec<u64> {
+    live.iter().map(|session| session.nonce).collect()
+}
+
+/// Two sessions: 5 of broker 1, and [`OTHER`].
+async fn two(journal: &impl Shared) -> Vec<LiveSession> {
+    fill(journal, 5, 2).await;
+    let identity = Identity { broker_id: OTHER.broker_id, token: 77 };
+    journal.open(identity, OTHER.nonce, Bytes::from_static(b"opening of 6")).await.expect("opens");
+    let live = journal.live().await.expect("answers");
+    let other = LiveSession { identity, nonce: 6, opening: Bytes::from_static(b"opening of 6") };
+    assert_eq!(live, [LiveSession { identity: ME, nonce: 5, opening: entry(0) }, other]);
+    live
+}
+
+async fn ends<J: Shared>(journal: &J, lose: impl AsyncFn(&J, Victim)) {
+    let live = two(journal).await;
+    let alive = journal.end_other(5, 2, entry(2), OTHER).await;
+    assert!(matches!(alive, Err(AppendError::Refused(_))), "a session that lives is not ended: {alive:?}");
+    lose(journal, OTHER).await;
+    assert!(is_fenced(journal.append(6, 1, entry(1)).await), "without its life in the store it appends nothing");
+    assert_eq!(nonces(&journal.changed(&live).await.expect("answers")), [5]);
+    for _ in 0..2 {
+        let position = journal.end_other(5, 2, entry(2), OTHER).await.expect("it is gone");
+        assert_eq!(position.ordinal, 4);
+    }
+    assert!(is_fenced(journal.append(6, 1, entry(1)).await), "the end is no entry of the ended session");
+    assert_eq!(journal.end_other(5, 3, entry(3), OTHER).await.expect("a second end is an entry too").ordinal, 5);
+    journal.append(5, 4, entry(4)).await.expect("appends");
+    assert_eq!(all(journal, 0).await.len(), 6);
+}
+
+async fn expels(journal: &impl Shared) {
+    let live = two(journal).await;
+    journal.append(6, 1, entry(1)).await.expect("it lives");
+    assert_eq!(journal.expel(5, 2, entry(2), OTHER).await.expect("expels").ordinal, 5);
+    assert!(is_fenced(journal.append(6, 2, entry(2)).await));
+    assert_eq!(journal.append(6, 1, entry(1)).await.expect("known, though fenced since").ordinal, 4);
+    assert_eq!(nonces(&journal.changed(&live).await.expect("answers")), [5]);
+    assert_eq!(journal.expel(5, 2, entry(2), OTHER).await.expect("known").ordinal, 5);
+    assert_eq!(journal.expel(5, 3, entry(3), OTHER).await.expect("gone is as good").ordinal, 6);
+    assert!(is_fenced(journal.expel(6, 2, entry(2), Victim { broker_id: 1, nonce: 5 }).await));
+    journal.append(5, 4, entry(4)).await.expect("whoever was ended ends nobody");
+}
+
+async fn takes_over(journal: &impl Shared) {
+    let live = two(journal).await;
+    let identity = live[1].identity;
+    journal.open(identity, 7, entry(0)).await.expect("takes over");
+    assert_eq!(nonces(&journal.changed(&live).await.expect("answers")), [5, 7]);
+    assert_eq!(journal.expel(5, 2, entry(2), OTHER).await.expect("its older session is gone").ordinal, 5);
+    journal.append(7, 1, entry(1)).await.expect("and the younger one is not touched");
+    journal.leave(7, 2, entry(2)).await.expect("leaves");
+    assert_eq!(nonces(&journal.live().await.expect("answers")), [5]);
 }
 
 fn entry(n: u64) -> Bytes {

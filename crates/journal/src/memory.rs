@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::sessions::{LiveSession, Sessions, Victim};
 use crate::{AppendError, Identity, Journal, OpenError, Pointer, Position, ReadError, Record};
 
 const READ_BYTES: usize = 4 << 20;
@@ -64,17 +66,22 @@ enum What {
     Append,
     Leave,
     Publish(Pointer),
+    EndOther(Victim),
+    Expel(Victim),
 }
 
 struct Session {
     identity: Identity,
     live: bool,
     next_n: u64,
+    opening: Bytes,
 }
 
 enum Refusal {
     Fenced,
     InUse(i32),
+    /// The session that was to be ended is alive.
+    Alive,
 }
 
 #[derive(Default)]
@@ -233,6 +240,7 @@ impl MemoryJournal {
         match self.request(request)? {
             Ok(position) => Ok(position),
             Err(Refusal::Fenced) => Err(AppendError::Fenced),
+            Err(Refusal::Alive) => Err(AppendError::Refused(io::Error::other("the session to be ended is alive"))),
             Err(Refusal::InUse(_)) => unreachable!("only an opening can meet a broker id in use"),
         }
     }
@@ -256,8 +264,11 @@ impl Inside {
         let session = self.sessions.get_mut(&nonce).filter(|session| session.live).ok_or(Refusal::Fenced)?;
         assert!(n <= session.next_n, "a session's entries are numbered without gaps: {n} after {}", session.next_n);
         assert!(n == session.next_n || self.forget_truncated, "entry {n} of a session was never committed");
-        if matches!(what, What::Leave) {
-            session.live = false;
+        match &what {
+            What::Leave => session.live = false,
+            What::EndOther(victim) if self.is_live(victim.nonce) => return Err(Refusal::Alive),
+            What::Expel(victim) => self.expire(victim.nonce),
+            What::Open(_) | What::Append | What::Publish(_) | What::EndOther(_) => {}
         }
         let position = self.put(nonce, n, entry);
         self.raise(what);
@@ -276,7 +287,8 @@ impl Inside {
             }
             rival.live = false;
         }
-        self.sessions.insert(nonce, Session { identity, live: true, next_n: 0 });
+        let opening = entry.clone();
+        self.sessions.insert(nonce, Session { identity, live: true, next_n: 0, opening });
         Ok(self.put(nonce, 0, entry))
     }
 
@@ -297,6 +309,19 @@ impl Inside {
         {
             self.pointer = Some(pointer);
         }
+    }
+
+    fn is_live(&self, nonce: u64) -> bool {
+        self.sessions.get(&nonce).is_some_and(|session| session.live)
+    }
+
+    fn live(&self) -> Vec<LiveSession> {
+        let live = self.sessions.iter().filter(|(_, session)| session.live);
+        let mut live: Vec<LiveSession> = live
+            .map(|(nonce, s)| LiveSession { identity: s.identity, nonce: *nonce, opening: s.opening.clone() })
+            .collect();
+        live.sort_by_key(|session| session.identity.broker_id);
+        live
     }
 
     fn expire(&mut self, nonce: u64) {
@@ -359,7 +384,7 @@ impl Journal for MemoryJournal {
         match self.request(Request { nonce, n: 0, entry, what: What::Open(identity) }) {
             Ok(Ok(position)) => Ok(position),
             Ok(Err(Refusal::InUse(broker_id))) => Err(OpenError::InUse { broker_id }),
-            Ok(Err(Refusal::Fenced)) | Err(AppendError::Fenced) => Err(OpenError::Failed(lost())),
+            Ok(Err(Refusal::Fenced | Refusal::Alive)) | Err(AppendError::Fenced) => Err(OpenError::Failed(lost())),
             Err(AppendError::Refused(error) | AppendError::Unknown(error) | AppendError::Dead(error)) => {
                 Err(OpenError::Failed(error))
             }
@@ -409,5 +434,37 @@ impl Journal for MemoryJournal {
             inside.truncate(truncatable);
             Ok(())
         })
+    }
+}
+
+#[async_trait]
+impl Sessions for MemoryJournal {
+    async fn live(&self) -> Result<Vec<LiveSession>, ReadError> {
+        let mut inside = self.inside.lock();
+        inside.check()?;
+        Ok(inside.live())
+    }
+
+    async fn changed(&self, known: &[LiveSession]) -> Result<Vec<LiveSession>, ReadError> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            let now = self.live().await?;
+            if now != known {
+                return Ok(now);
+            }
+            changed.changed().await.map_err(|gone| ReadError::Failed(io::Error::other(gone)))?;
+        }
+    }
+
+    async fn end_other(&self, nonce: u64, n: u64, entry: Bytes, victim: Victim) -> Result<Position, AppendError> {
+        self.request_append(Request { nonce, n, entry, what: What::EndOther(victim) })
+    }
+
+    async fn expel(&self, nonce: u64, n: u64, entry: Bytes, victim: Victim) -> Result<Position, AppendError> {
+        self.request_append(Request { nonce, n, entry, what: What::Expel(victim) })
+    }
+
+    fn is_known_live(&self, nonce: u64, _at: Instant) -> bool {
+        self.inside.lock().is_live(nonce)
     }
 }

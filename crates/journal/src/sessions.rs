@@ -48,7 +48,7 @@ pub trait Sessions: Send + Sync + 'static {
     /// the same step. One that has none any more is no reason to refuse.
     async fn expel(&self, nonce: u64, n: u64, entry: Bytes, victim: Victim) -> Result<Position, AppendError>;
 
-    /// Until when this process's own session is known to be alive: nothing may be begun after that which must not
-    /// happen after the session's end. `None`: it is over, or was not opened here.
-    fn live_until(&self, nonce: u64) -> Option<Instant>;
+    /// Whether this process's own session is known to be alive at `at`. What must not happen after the session's end is
+    /// not begun unless this says so: it is false as soon as the session may be over, long before anybody ends it.
+    fn is_known_live(&self, nonce: u64, at: Instant) -> bool;
 }

@@ -196,16 +196,25 @@ impl Shared {
             What::Nothing => Ok(With::Nothing),
             What::Leave => Ok(With::Leave),
             What::Publish(pointer) => self.publication(pointer).await,
-            What::End(victim) => Ok(With::End(self.victim(*victim))),
-            What::Expel(victim) => Ok(With::Expel(self.victim(*victim))),
+            What::End(victim) => Ok(With::End(self.victim(*victim).await?)),
+            What::Expel(victim) => Ok(With::Expel(self.victim(*victim).await?)),
         }
     }
 
-    /// A session that the tail does not know is none that could append: see [`Shared::finished`].
-    fn victim(&self, victim: Victim) -> Fenced {
-        let inside = self.inside.lock();
-        let fence = inside.tail.track(victim.nonce).map_or(Revision::MAX, |track| track.count.fence);
-        Fenced { broker_id: victim.broker_id, nonce: victim.nonce, fence }
+    /// The fence of a session to be ended.
+    ///
+    /// One that the tail does not know when it is at the journal's end is none that could append (see
+    /// [`Shared::finished`]): whatever S is there is not its own.
+    async fn victim(&self, victim: Victim) -> Result<Fenced, AppendError> {
+        let known = || self.inside.lock().tail.track(victim.nonce).map(|track| track.count.fence);
+        let mut fence = known();
+        if fence.is_none() {
+            let end = self.look().await.map_err(read_failed)?.end;
+            self.applied_to(end.ordinal).await?;
+            fence = known();
+        }
+        let fence = fence.unwrap_or(Revision::MAX);
+        Ok(Fenced { broker_id: victim.broker_id, nonce: victim.nonce, fence })
     }
 
     /// How the pointer is to be moved, by what stands there now.

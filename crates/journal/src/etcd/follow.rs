@@ -20,9 +20,6 @@ use crate::ReadError;
 /// How long to wait after something failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most keys of one page: entries below 256 KiB, in an answer below the client's limit.
-pub(super) const MAX_PAGE_ENTRIES: usize = 100;
-
 /// Returns when the journal was closed.
 async fn closed(mut open: watch::Receiver<()>) {
     while open.changed().await.is_ok() {}
@@ -47,27 +44,30 @@ pub(super) async fn look(shared: Arc<Shared>, open: watch::Receiver<()>) {
 }
 
 async fn look_again_and_again(shared: &Shared) {
+    let mut due = shared.env.clock.now() + LOOK_INTERVAL;
     while !shared.is_stopped() {
-        let due = shared.inside.lock().looked + LOOK_INTERVAL;
-        if shared.env.clock.now() < due {
-            sleep_until(due).await;
-            continue;
-        }
+        sleep_until(due).await;
+        due = shared.env.clock.now() + LOOK_INTERVAL;
         if let Err(why) = attend(shared).await {
             tracing::debug!(error = %why, "the journal's head could not be looked at");
-            sleep(RETRY_PAUSE).await;
         }
     }
 }
 
-/// A look, and what follows from it.
+/// A look, unless somebody else has just looked, and what follows from it.
 async fn attend(shared: &Shared) -> Result<(), ReadError> {
-    let seen = shared.look().await?;
-    if seen.pointer_moved {
-        let (revision, stored) = shared.stored_pointer().await?;
-        shared.change(|inside| inside.tail.raise(&stored, revision));
+    let last = shared.inside.lock().looked;
+    if shared.env.clock.now().saturating_duration_since(last) >= LOOK_INTERVAL {
+        shared.look().await?;
     }
-    if shared.inside.lock().sessions_moved {
+    let (pointer_moved, sessions_moved) = {
+        let inside = shared.inside.lock();
+        (inside.pointer_moved, inside.sessions_moved)
+    };
+    if pointer_moved {
+        shared.read_pointer().await?;
+    }
+    if sessions_moved {
         shared.read_sessions().await?;
     }
     Ok(())
@@ -179,7 +179,7 @@ fn take(shared: &Shared, reply: WatchReply) -> Option<Over> {
 
 /// Reads all keys at one revision and gives them to the tail. Returns that revision.
 async fn read_everything(shared: &Shared) -> Result<Revision, ReadError> {
-    let view = load(&shared.kv, &shared.life).await?;
+    let view = load(&shared.kv, &shared.life, shared.settings.page_entries).await?;
     let result = shared.change(|inside| match inside.tail.read_all(&view) {
         Ok(records) => {
             inside.push(records);
@@ -196,7 +196,7 @@ async fn read_everything(shared: &Shared) -> Result<Revision, ReadError> {
 }
 
 /// All keys of a journal at one revision.
-pub(super) async fn load(kv: &dyn Kv, life: &Life) -> Result<View, ReadError> {
+pub(super) async fn load(kv: &dyn Kv, life: &Life, page_entries: usize) -> Result<View, ReadError> {
     let one = |key| Op::Get(Get::one(key));
     let then = vec![one(life.names.pointer()), one(life.names.head())];
     let reply = kv.txn(Txn { then, ..Txn::default() }).await.map_err(failed)?;
@@ -209,7 +209,7 @@ pub(super) async fn load(kv: &dyn Kv, life: &Life) -> Result<View, ReadError> {
     let Keys::Between(mut first, end) = life.names.entries() else { unreachable!("entries are a range") };
     loop {
         let keys = Keys::Between(first, end.clone());
-        let get = Get { keys, keys_only: false, limit: MAX_PAGE_ENTRIES as u64 };
+        let get = Get { keys, keys_only: false, limit: page_entries as u64 };
         let page = kv.range(Range { get, revision: view.revision, serializable: false }).await.map_err(failed)?.found;
         let Some(last) = page.kvs.last() else { return Ok(view) };
         // The key right after the last one.

@@ -8,7 +8,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::kv::{Failure, Kv, Lease, Refusal};
 use super::shared::Shared;
@@ -22,7 +22,7 @@ pub(super) async fn keep(shared: Weak<Shared>, nonce: u64, lease: Lease) {
     loop {
         sleep(pause).await;
         let Some(shared) = shared.upgrade() else { return };
-        if live_until(&shared, nonce).is_none() {
+        if shared.inside.lock().live_until(nonce).is_none() {
             return;
         }
         pause = match renew(&shared, nonce, lease).await {
@@ -50,8 +50,4 @@ async fn renew(shared: &Shared, nonce: u64, lease: Lease) -> Result<Lease, Failu
         }
     });
     Ok(renewed)
-}
-
-pub(super) fn live_until(shared: &Shared, nonce: u64) -> Option<Instant> {
-    shared.inside.lock().own.get(&nonce).and_then(|own| own.live_until)
 }

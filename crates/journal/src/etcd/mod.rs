@@ -70,7 +70,7 @@ pub struct Settings {
     pub recent_bytes: usize,
     /// One read returns about this much at most.
     pub read_bytes: usize,
-    /// Keys that are read at once; at most 100.
+    /// Keys that are read at once: at most 100, since each entry may have 256 KiB and an answer 64 MiB.
     pub page_entries: usize,
 }
 
@@ -105,7 +105,7 @@ impl EtcdJournal {
         let names = Names::new(&settings.root);
         let first = StoredPointer::first(incarnation, 0);
         let life = Life { incarnation: settle(&kv, &names, &first).await?, names };
-        let view = follow::load(&kv, &life).await?;
+        let view = follow::load(&kv, &life, settings.page_entries).await?;
         let (tail, records) = Tail::start(life.clone(), &view).map_err(|halt| match halt {
             Halt::Stop(detail) => ReadError::Damaged { detail },
             Halt::Gap | Halt::Truncated => ReadError::Damaged { detail: "the journal's entries have gaps".to_owned() },
@@ -261,7 +261,7 @@ impl Sessions for EtcdJournal {
         self.shared.append(nonce, n, entry, What::Expel(victim)).await
     }
 
-    fn live_until(&self, nonce: u64) -> Option<Instant> {
-        lease::live_until(&self.shared, nonce)
+    fn is_known_live(&self, nonce: u64, at: Instant) -> bool {
+        self.shared.inside.lock().live_until(nonce).is_some_and(|until| at < until)
     }
 }

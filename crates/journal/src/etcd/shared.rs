@@ -13,6 +13,7 @@ use super::Settings;
 use super::kv::{Failure, Get, Kv, LeaseId, Op, Range, Revision, Txn};
 use super::limited::Limited;
 use super::roster::Roster;
+use super::stored::StoredPointer;
 use super::tail::patience::Patience;
 use super::tail::{Anchor, Halt, Mark, Seen, Tail, look_txn, read_look};
 use super::truncate::Ages;
@@ -41,6 +42,8 @@ pub(super) struct Inside {
     pub(super) ages: Ages,
     /// The live sessions are others than the roster says.
     pub(super) sessions_moved: bool,
+    /// The pointer is another than the tail knows.
+    pub(super) pointer_moved: bool,
     /// When the last look at the head began that was answered.
     pub(super) looked: Instant,
     /// Why nothing goes on any more.
@@ -113,8 +116,9 @@ impl Inside {
         let mut recent = Recent { records: VecDeque::new(), bytes: 0, most: settings.recent_bytes };
         recent.push(records);
         let (patience, roster, own) = (Patience::default(), Roster::default(), BTreeMap::new());
-        let (ages, sessions_moved) = (Ages::default(), true);
-        Self { tail, patience, roster, own, recent, ages, sessions_moved, looked: now, stopped: None }
+        let (ages, sessions_moved, pointer_moved) = (Ages::default(), true, false);
+        let (looked, stopped) = (now, None);
+        Self { tail, patience, roster, own, recent, ages, sessions_moved, pointer_moved, looked, stopped }
     }
 
     pub(super) fn check(&self) -> Result<(), ReadError> {
@@ -158,6 +162,10 @@ impl Inside {
         };
         let marks = marks.between(after, applied).take(settings.page_entries).take_while(fits).copied().collect();
         Ok(Plan::Get(after + 1, marks))
+    }
+
+    pub(super) fn live_until(&self, nonce: u64) -> Option<Instant> {
+        self.own.get(&nonce).and_then(|own| own.live_until)
     }
 
     /// The session is over, as far as this process is concerned. Returns its lease, the first time.
@@ -240,6 +248,7 @@ impl Shared {
             inside.patience.seen(seen.end.ordinal, inside.tail.applied().ordinal, now);
             inside.own_seen(&look.sessions, look.revision);
             inside.sessions_moved |= inside.roster.differs(&look.sessions, look.revision);
+            inside.pointer_moved |= seen.pointer_moved;
             Ok(seen)
         });
         let seen = judged.map_err(|halt| self.halted(halt))?;
@@ -262,6 +271,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Reads the pointer, linearizably, for the tail too.
+    pub(super) async fn read_pointer(&self) -> Result<StoredPointer, ReadError> {
+        let (revision, stored) = self.stored_pointer().await?;
+        self.change(|inside| {
+            inside.tail.raise(&stored, revision);
+            inside.pointer_moved = false;
+        });
+        Ok(stored)
+    }
+
     /// Reads old entries by their keys. `None`: the first of them has been truncated since.
     pub(super) async fn fetch(&self, first: u64, marks: &[Mark]) -> Result<Option<Vec<Record>>, ReadError> {
         let names = &self.life.names;
@@ -276,9 +295,7 @@ impl Shared {
         if !records.is_empty() {
             return Ok(Some(records));
         }
-        let (revision, stored) = self.stored_pointer().await?;
-        self.change(|inside| inside.tail.raise(&stored, revision));
-        if stored.floor.ordinal >= first {
+        if self.read_pointer().await?.floor.ordinal >= first {
             return Ok(None);
         }
         let detail = format!("entry {first} of the journal is gone; stop all brokers and run `kafscale recover`");

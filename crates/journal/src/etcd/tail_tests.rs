@@ -291,6 +291,21 @@ fn a_pointer_drops_marks_and_finished_sessions() {
     assert_eq!(tail.marks().first(), 42, "an older pointer is no news");
 }
 
+#[test]
+fn a_tail_behind_the_floor_keeps_the_sessions_that_the_pointer_has_forgotten() {
+    let (mut rig, a, b) = filled(0);
+    let (mut tail, _) = start(&rig);
+    let at = tail.applied().revision;
+    assert!(is_now(&rig.append(b, 20)));
+    assert!(is_now(&rig.append_with(b, 21, With::Leave)));
+    assert!(is_now(&rig.append(a, 20)));
+    let mut stored = start(&rig).0.floor_at(&rig.view(), 43);
+    stored.counts.remove(&6);
+    tail.raise(&stored, 1000);
+    let (records, result) = watched(&mut tail, events(&rig, at));
+    assert_eq!((records.len(), result), (3, Ok(())));
+}
+
 #[derive(Debug, Clone)]
 enum Disturb {
     Lose(Index),

@@ -101,8 +101,7 @@ impl Ages {
 
 impl Shared {
     pub(super) async fn truncate(&self) -> Result<(), ReadError> {
-        let (revision, stored) = self.stored_pointer().await?;
-        self.change(|inside| inside.tail.raise(&stored, revision));
+        let stored = self.read_pointer().await?;
         let firsts = self.firsts(&stored).await.map_err(failed)?;
         for pieces in plan(&stored, &firsts) {
             if !self.remove(&pieces, stored.floor.revision).await? {
@@ -192,7 +191,7 @@ mod tests {
         (1..10).for_each(|n| assert!(is_now(&rig.append(me, n))));
         let piece = |first, end| Piece { nonce: 5, first, end };
         let names = rig.life.names.clone();
-        let mut remove =
+        let remove =
             |rig: &mut Rig, pieces: &[Piece], floor| rig.run(&removal(&names, pieces, floor)).unwrap().succeeded;
         let floor = me.fence + 4;
         assert!(!remove(&mut rig, &[piece(0, 6)], floor), "entry 5 is newer");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kafscale_journal::Journal;
-use kafscale_journal::conformance::{Backend, run};
+use kafscale_journal::conformance::{Backend, run, run_sessions};
 use kafscale_journal::file::{FileJournal, Limits};
 use kafscale_journal::memory::MemoryJournal;
 use kafscale_ports::disk::RealDisk;
@@ -65,6 +65,7 @@ impl Backend for Files {
 #[tokio::test]
 async fn memory_conforms() {
     run(&mut Memory).await;
+    run_sessions(async || MemoryJournal::default(), async |journal, victim| journal.expire_session(victim.nonce)).await;
 }
 
 #[tokio::test]

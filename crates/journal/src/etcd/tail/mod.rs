@@ -278,9 +278,12 @@ impl Tail {
         if pointer > self.pointer {
             self.pointer = pointer;
             self.marks.forget(stored.floor.ordinal.min(self.applied.ordinal));
-            // A session that the pointer does not know any more has ended, and nothing of it is left.
-            let marks = &self.marks;
-            self.tracks.retain(|nonce, _| stored.counts.contains_key(nonce) || marks.has(*nonce));
+            // A session that the pointer does not know any more has ended, and nothing of it is left. But a tail that
+            // is behind the floor has its entries still to come.
+            if self.applied.ordinal >= stored.floor.ordinal {
+                let marks = &self.marks;
+                self.tracks.retain(|nonce, _| stored.counts.contains_key(nonce) || marks.has(*nonce));
+            }
         }
     }
 

@@ -1,5 +1,10 @@
 //! The journal in etcd: over real ones, and over the model.
 
 mod against_etcd;
+mod appends;
+mod lab;
+mod reads;
+mod schedules;
 mod server;
 mod suite;
+mod truth;

@@ -1,13 +1,15 @@
 //! The conformance suite over the journal in etcd: on the model always, on every real etcd that is there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use kafscale_journal::Journal;
-use kafscale_journal::conformance::{Backend, run};
-use kafscale_journal::etcd::kv::Kv;
+use kafscale_journal::conformance::{Backend, run, run_sessions};
+use kafscale_journal::etcd::kv::{Keys, Kv, Op, Txn};
 use kafscale_journal::etcd::model::World;
 use kafscale_journal::etcd::{EtcdJournal, Settings};
+use kafscale_journal::sessions::Victim;
 use kafscale_ports::Env;
 
 use super::server::{Server, binaries, skipped};
@@ -19,10 +21,33 @@ struct Etcd<F> {
 }
 
 impl<F: Fn() -> Arc<dyn Kv>> Etcd<F> {
-    async fn start(&self) -> Arc<dyn Journal> {
-        let settings = Settings { root: format!("kafscale/{}", self.made), ..self.settings.clone() };
-        Arc::new(EtcdJournal::start((self.connect)(), Env::real(), settings, 42).await.unwrap())
+    fn settings(&self) -> Settings {
+        Settings { root: format!("kafscale/{}", self.made), ..self.settings.clone() }
     }
+
+    async fn start(&self) -> Arc<dyn Journal> {
+        Arc::new(EtcdJournal::start((self.connect)(), Env::real(), self.settings(), 42).await.unwrap())
+    }
+}
+
+/// Removes the session's key, as etcd does when its lease has run out.
+async fn lose(kv: &dyn Kv, root: &str, victim: Victim) {
+    let key = format!("{root}/session/{}", victim.broker_id);
+    let then = vec![Op::Delete(Keys::One(key.into()))];
+    kv.txn(Txn { then, ..Txn::default() }).await.unwrap();
+}
+
+async fn sessions(connect: impl Fn() -> Arc<dyn Kv>) {
+    let made = AtomicU32::new(0);
+    let fresh = async || {
+        let root = format!("sessions/{}", made.fetch_add(1, Ordering::Relaxed));
+        EtcdJournal::start(connect(), Env::real(), Settings::new(&root), 42).await.unwrap()
+    };
+    let lose = async |_: &EtcdJournal, victim| {
+        let root = format!("sessions/{}", made.load(Ordering::Relaxed) - 1);
+        lose(&*connect(), &root, victim).await;
+    };
+    run_sessions(fresh, lose).await;
 }
 
 #[async_trait]
@@ -54,6 +79,7 @@ async fn etcd_conforms_on_the_model() {
         let world = World::new(Env::real().clock);
         let connect = || -> Arc<dyn Kv> { Arc::new(world.client(())) };
         run(&mut Etcd { connect, made: 0, settings }).await;
+        sessions(connect).await;
     }
 }
 
@@ -70,5 +96,6 @@ async fn etcd_conforms() {
             let connect = || -> Arc<dyn Kv> { Arc::new(server.client()) };
             run(&mut Etcd { connect, made: u32::from(settings.page_entries == 3) * 100, settings }).await;
         }
+        sessions(|| Arc::new(server.client())).await;
     }
 }
