@@ -411,7 +411,7 @@ fn judge(truth: &Truth, notes: &Notes) {
     assert!(ordinals.is_sorted(), "the pointer never goes back");
 }
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 
 #[tokio::test(start_paused = true)]
 async fn three_brokers_keep_the_contract_under_every_fault() {
