@@ -84,7 +84,7 @@ async fn etcd_conforms_on_the_model() {
 }
 
 #[tokio::test]
-async fn etcd_conforms() {
+async fn real_ones_conform() {
     let binaries = binaries();
     if binaries.is_empty() {
         return skipped("the journal's conformance on etcd");
