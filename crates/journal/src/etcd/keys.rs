@@ -6,6 +6,7 @@
 //! {root}/journal/head                                      H   the journal's life; its version counts the entries
 //! {root}/session/{broker id}                               S   a live session; on a lease
 //! {root}/pointer                                           P   where a start begins
+//! {root}/upkeep                                            who defragments etcd's members now; on a lease
 //! ```
 //!
 //! `root` is `{prefix}/{cluster}`. The entries of a session sort by their number. Only the session itself writes keys
@@ -73,6 +74,10 @@ impl Names {
 
     pub(super) fn pointer(&self) -> Bytes {
         format!("{}/pointer", self.root).into()
+    }
+
+    pub(super) fn upkeep(&self) -> Bytes {
+        format!("{}/upkeep", self.root).into()
     }
 
     pub(super) fn read(&self, key: &[u8]) -> Named {

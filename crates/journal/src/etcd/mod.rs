@@ -25,6 +25,7 @@ pub mod kv;
 mod lease;
 mod limited;
 pub mod model;
+pub mod quota;
 #[cfg(test)]
 mod rig;
 mod roster;

@@ -142,6 +142,11 @@ impl Endpoints {
         Ok(Self { members, user: config.user.clone(), state: Mutex::default() })
     }
 
+    /// `HOST:PORT` of all, in their order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
     /// Begins a call to the endpoint in use, with a token if one is needed.
     pub(super) async fn attempt(self: &Arc<Self>) -> Result<Attempt, Failure> {
         let index = self.state.lock().in_use;

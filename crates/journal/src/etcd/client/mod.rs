@@ -9,6 +9,7 @@
 
 mod convert;
 mod endpoints;
+mod members;
 mod status;
 mod watching;
 
@@ -65,7 +66,15 @@ impl Etcd {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.attempts(|attempt| {
+        self.unary_at(None, path, request).await
+    }
+
+    async fn unary_at<Q, A>(&self, endpoint: Option<usize>, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.attempts_at(endpoint, |attempt| {
             let request = attempt.request(request.clone());
             let mut grpc = grpc(attempt.channel());
             async move {
@@ -78,14 +87,29 @@ impl Etcd {
         .await
     }
 
+    /// As [`Etcd::attempts_at`], at the endpoint in use.
+    async fn attempts<T, F>(&self, attempt: impl FnMut(&Attempt) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        self.attempts_at(None, attempt).await
+    }
+
     /// Tries once, and once more with a new token if the token was refused.
-    async fn attempts<T, F>(&self, mut attempt: impl FnMut(&Attempt) -> F) -> Result<T, Failure>
+    async fn attempts_at<T, F>(
+        &self,
+        endpoint: Option<usize>,
+        mut attempt: impl FnMut(&Attempt) -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Status>>,
     {
         let mut renewed = false;
         loop {
-            let guard = self.endpoints.attempt().await?;
+            let guard = match endpoint {
+                Some(index) => self.endpoints.attempt_at(index).await?,
+                None => self.endpoints.attempt().await?,
+            };
             match attempt(&guard).await {
                 Ok(answer) => {
                     guard.succeeded();

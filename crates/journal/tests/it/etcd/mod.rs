@@ -4,6 +4,7 @@ mod against_etcd;
 mod appends;
 mod lab;
 mod reads;
+mod real;
 mod schedules;
 mod server;
 mod suite;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kafscale_journal::etcd::client::{Config, Etcd};
 use kafscale_journal::etcd::kv::{Get, Keys, Kv, Range};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
@@ -26,7 +27,6 @@ pub(crate) fn binaries() -> Vec<Binary> {
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("etcd-")))
         .map(|path| path.join("etcd"))
         .collect();
-    made.sort();
     made.push(PathBuf::from("etcd"));
     let mut binaries: Vec<Binary> = made.into_iter().filter_map(version).collect();
     binaries.sort_by(|a, b| a.version.cmp(&b.version));
@@ -46,10 +46,22 @@ pub(crate) fn skipped(test: &str) {
     println!("skipped: {test}: no etcd in PATH nor in .tools (scripts/build-etcd.sh makes one)");
 }
 
-/// A running server.
-pub(crate) struct Server {
-    process: Child,
+/// How a server is started.
+#[derive(Debug, Clone)]
+struct Plan {
+    binary: Binary,
+    name: String,
+    scheme: &'static str,
     client_port: u16,
+    peer_port: u16,
+    cluster: String,
+    extra: Vec<String>,
+}
+
+/// A running server, or one that was stopped and can run again.
+pub(crate) struct Server {
+    plan: Plan,
+    process: Child,
     data: TempDir,
 }
 
@@ -60,23 +72,52 @@ fn free_port() -> u16 {
 impl Server {
     /// Starts one and waits until it answers.
     pub(crate) async fn start(binary: &Binary, extra: &[&str]) -> Self {
-        let extra: Vec<String> = extra.iter().map(|&flag| flag.to_owned()).collect();
+        Self::start_cluster(binary, 1, extra).await.pop().unwrap()
+    }
+
+    /// Starts the members of one cluster.
+    pub(crate) async fn start_cluster(binary: &Binary, members: usize, extra: &[&str]) -> Vec<Self> {
         let mut log = String::new();
         // A port that was free a moment ago may be taken by now.
         for _ in 0..5 {
-            let (data, client_port, peer_port) = (TempDir::new().unwrap(), free_port(), free_port());
-            let process = spawn(binary, data.path(), (client_port, peer_port), &extra);
-            let mut server = Self { process, client_port, data };
-            if server.is_up().await {
-                return server;
+            let mut servers: Vec<Self> = plans(binary, members, "http", extra).into_iter().map(Self::run).collect();
+            let mut up = true;
+            for server in &mut servers {
+                let config = server.config();
+                up = up && server.is_up(&config).await;
             }
-            log = std::fs::read_to_string(server.data.path().join("log")).unwrap();
+            if up {
+                return servers;
+            }
+            log = servers.iter().map(Self::log).collect();
         }
         panic!("etcd {} does not answer:\n{log}", binary.version);
     }
 
-    async fn is_up(&mut self) -> bool {
-        let client = Etcd::new(&self.config()).unwrap();
+    /// Starts one that talks TLS, or whatever else `config` and `extra` make of it.
+    pub(crate) async fn start_tls(binary: &Binary, extra: &[&str], config: impl Fn(&str) -> Config) -> Self {
+        for _ in 0..5 {
+            let plan = plans(binary, 1, "https", extra).pop().unwrap();
+            let mut server = Self::run(plan);
+            if server.is_up(&config(&server.endpoint())).await {
+                return server;
+            }
+            println!("{}", server.log());
+        }
+        panic!("etcd {} does not answer", binary.version);
+    }
+
+    fn run(plan: Plan) -> Self {
+        let data = TempDir::new().unwrap();
+        Self { process: spawn(&plan, data.path()), plan, data }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("log")).unwrap()
+    }
+
+    async fn is_up(&mut self, config: &Config) -> bool {
+        let client = Etcd::new(config).unwrap();
         let get = Get { keys: Keys::One("health".into()), keys_only: true, limit: 1 };
         for _ in 0..200 {
             if self.process.try_wait().unwrap().is_some() {
@@ -91,9 +132,14 @@ impl Server {
         false
     }
 
+    /// `HOST:PORT`.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.plan.client_port)
+    }
+
     /// How it is reached.
     pub(crate) fn config(&self) -> Config {
-        Config { endpoints: vec![format!("127.0.0.1:{}", self.client_port)], ..Config::default() }
+        Config { endpoints: vec![self.endpoint()], ..Config::default() }
     }
 
     /// A client of it.
@@ -101,24 +147,66 @@ impl Server {
         Etcd::new(&self.config()).unwrap()
     }
 
-    fn stop(&mut self) {
+    /// Where its data are. They are not written while it is stopped.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
         // It may be gone already.
         let _gone = self.process.kill();
         let _reaped = self.process.wait();
     }
+
+    /// Starts it again on its data and its ports.
+    pub(crate) async fn start_again(&mut self, config: &Config) {
+        self.process = spawn(&self.plan, self.data.path());
+        assert!(self.is_up(config).await, "{}", self.log());
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// It does nothing more, and its connections stay.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
 }
 
-fn spawn(binary: &Binary, data: &Path, (client, peer): (u16, u16), extra: &[String]) -> Child {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+fn plans(binary: &Binary, members: usize, scheme: &'static str, extra: &[&str]) -> Vec<Plan> {
+    let peers: Vec<(String, u16)> = (0..members).map(|member| (format!("m{member}"), free_port())).collect();
+    let cluster: Vec<String> = peers.iter().map(|(name, port)| format!("{name}=http://127.0.0.1:{port}")).collect();
+    let plan = |(name, peer_port)| Plan {
+        binary: binary.clone(),
+        name,
+        scheme,
+        client_port: free_port(),
+        peer_port,
+        cluster: cluster.join(","),
+        extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
+    };
+    peers.into_iter().map(plan).collect()
+}
+
+fn spawn(plan: &Plan, data: &Path) -> Child {
+    let client = format!("{}://127.0.0.1:{}", plan.scheme, plan.client_port);
+    let peer = format!("http://127.0.0.1:{}", plan.peer_port);
     let log = std::fs::File::create(data.join("log")).unwrap();
-    Command::new(&binary.path)
+    Command::new(&plan.binary.path)
         .arg("--data-dir")
         .arg(data.join("data"))
-        .args(["--name", "one", "--log-level", "error", "--logger", "zap"])
+        .args(["--name", &plan.name, "--log-level", "error", "--logger", "zap"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("one={peer}")])
-        .args(extra)
+        .args(["--initial-cluster", &plan.cluster])
+        .args(&plan.extra)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -128,6 +216,7 @@ fn spawn(binary: &Binary, data: &Path, (client, peer): (u16, u16), extra: &[Stri
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A paused process takes SIGKILL too.
         self.stop();
     }
 }
