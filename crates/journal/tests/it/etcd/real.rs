@@ -335,7 +335,7 @@ async fn full(binary: &Binary) {
     let mut filled = 0;
     while client.txn(filling.clone()).await.is_ok() {
         filled += 1;
-        assert!(filled < 100);
+        assert!(filled < 1000);
     }
     let full = broker.append(5, 2, entry(2)).await.unwrap_err();
     assert!(matches!(&full, AppendError::Refused(why) if why.kind() == ErrorKind::StorageFull), "{full:?}");
