@@ -13,7 +13,7 @@ say() { printf 'build-etcd: %s\n' "$*"; }
 
 unpack() {
   local out=$1
-  command -v apt-get >/dev/null && command -v dpkg >/dev/null || { say "no Debian, no etcd 3.4"; return; }
+  if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then say "no Debian, no etcd 3.4"; return; fi
   (cd "$work" && apt-get download -qq etcd-server) || { say "etcd 3.4 could not be downloaded"; return; }
   dpkg -x "$work"/etcd-server_*.deb "$work/deb"
   mkdir -p "$out"
@@ -45,7 +45,7 @@ GO
     go get "go.etcd.io/etcd/server/v3@$version" "go.etcd.io/etcd/etcdutl/v3@$version"
     go build -mod=mod -trimpath -ldflags '-s -w' -o "$out/etcd.new" .
     go build -mod=mod -trimpath -ldflags '-s -w' -o "$out/etcdutl" go.etcd.io/etcd/etcdutl/v3
-  ) >"$work/log" 2>&1 || { cat "$work/log"; say "etcd $version could not be built"; return 1; }
+  ) >"$work/log" 2>&1 || { cat "$work/log"; say "etcd $version could not be built"; return; }
   mv "$out/etcd.new" "$out/etcd"
 }
 

@@ -58,4 +58,7 @@ if ! done_already node tests/node/package-lock.json; then
   stamp node tests/node/package-lock.json
 fi
 
+# --- etcd, three releases of it.
+scripts/build-etcd.sh
+
 say "all there"

@@ -53,13 +53,13 @@ pub async fn run(backend: &mut dyn Backend) {
 }
 
 /// A journal of several brokers.
-pub trait Shared: Journal + Sessions {}
+pub trait SharedJournal: Journal + Sessions {}
 
-impl<T: Journal + Sessions> Shared for T {}
+impl<T: Journal + Sessions> SharedJournal for T {}
 
 /// The checks of [`Sessions`], each on a fresh journal: `fresh` makes them, `lose` takes a session's life in the store
 /// (its broker id and nonce are given), as when its lease has run out.
-pub async fn run_sessions<J: Shared>(fresh: impl AsyncFn() -> J, lose: impl AsyncFn(&J, Victim)) {
+pub async fn run_sessions<J: SharedJournal>(fresh: impl AsyncFn() -> J, lose: impl AsyncFn(&J, Victim)) {
     ends(&fresh().await, &lose).await;
     expels(&fresh().await).await;
     takes_over(&fresh().await).await;
@@ -72,7 +72,7 @@ fn nonces(live: &[LiveSession]) -> Vec<u64> {
 }
 
 /// Two sessions: 5 of broker 1, and [`OTHER`].
-async fn two(journal: &impl Shared) -> Vec<LiveSession> {
+async fn two(journal: &impl SharedJournal) -> Vec<LiveSession> {
     fill(journal, 5, 2).await;
     let identity = Identity { broker_id: OTHER.broker_id, token: 77 };
     journal.open(identity, OTHER.nonce, Bytes::from_static(b"opening of 6")).await.expect("opens");
@@ -82,7 +82,7 @@ async fn two(journal: &impl Shared) -> Vec<LiveSession> {
     live
 }
 
-async fn ends<J: Shared>(journal: &J, lose: impl AsyncFn(&J, Victim)) {
+async fn ends<J: SharedJournal>(journal: &J, lose: impl AsyncFn(&J, Victim)) {
     let live = two(journal).await;
     let alive = journal.end_other(5, 2, entry(2), OTHER).await;
     assert!(matches!(alive, Err(AppendError::Refused(_))), "a session that lives is not ended: {alive:?}");
@@ -99,7 +99,7 @@ async fn ends<J: Shared>(journal: &J, lose: impl AsyncFn(&J, Victim)) {
     assert_eq!(all(journal, 0).await.len(), 6);
 }
 
-async fn expels(journal: &impl Shared) {
+async fn expels(journal: &impl SharedJournal) {
     let live = two(journal).await;
     journal.append(6, 1, entry(1)).await.expect("it lives");
     assert_eq!(journal.expel(5, 2, entry(2), OTHER).await.expect("expels").ordinal, 5);
@@ -112,7 +112,7 @@ async fn expels(journal: &impl Shared) {
     journal.append(5, 4, entry(4)).await.expect("whoever was ended ends nobody");
 }
 
-async fn takes_over(journal: &impl Shared) {
+async fn takes_over(journal: &impl SharedJournal) {
     let live = two(journal).await;
     let identity = live[1].identity;
     journal.open(identity, 7, entry(0)).await.expect("takes over");

@@ -1,8 +1,9 @@
 //! The journal: one totally ordered list of opaque entries, and the fence that keeps a dead broker's entries out.
 //!
-//! This crate owns the port ([`Journal`]), its contract, and its backends: [`file`] (one broker, a directory) and
-//! [`memory`] (tests, with every fault). It does not know what an entry means: the fold (`kafscale-metadata`)
-//! does. The contract, checked for every backend by one conformance suite ([`conformance`]):
+//! This crate owns the port ([`Journal`]), its contract, and its backends: [`file`] (one broker, a directory), [`etcd`]
+//! (the brokers of a cluster) and [`memory`] (tests, with every fault). Journals of several brokers have a second port,
+//! [`sessions`], by which the others end a session whose broker is gone. It does not know what an entry means: the fold
+//! (`kafscale-metadata`) does. The contract, checked for every backend by one conformance suite ([`conformance`]):
 //!
 //! 1. Entries have ordinals 1, 2, 3, … without gaps; a reader never goes on past a gap.
 //! 2. A session opens and ends by entries; its entries are numbered n = 0 (the opening), 1, 2, … without gaps.

@@ -26,6 +26,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("The journal's directory", "crates/journal/src/file/mod.rs"),
     ("Journal files", "crates/journal/src/file/format.rs"),
     ("The pointer", "crates/journal/src/file/pointer.rs"),
+    ("The journal's keys in etcd", "crates/journal/src/etcd/keys.rs"),
+    ("What stands in them", "crates/journal/src/etcd/stored.rs"),
     ("Journal entries", "crates/metadata/src/encode/mod.rs"),
     ("Snapshots", "crates/metadata/src/snapshot/mod.rs"),
 ];

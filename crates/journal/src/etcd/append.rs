@@ -96,19 +96,23 @@ impl Shared {
             if reply.revision < applied.revision {
                 return Err(self.went_back(reply.revision, applied));
             }
-            match append.read(&self.life, &reply) {
-                // Somebody else moved the pointer: how it is to be moved now, is another plan.
-                Appended::PointerMoved(_) => {}
-                // It has gone by itself; the fold is told all the same.
-                Appended::VictimDiffers if let What::Expel(victim) = what => what = What::End(victim),
-                answer => {
-                    let position = self.answer(&append, answer, applied).await?;
-                    if matches!(append.with, With::Leave) {
-                        self.forget(nonce).await;
-                    }
-                    return Ok(position);
-                }
+            let answer = append.read(&self.life, &reply);
+            if matches!(answer, Appended::PointerMoved(_)) {
+                // By somebody else: how it is to be moved now, is another plan.
+                continue;
             }
+            if answer == Appended::VictimDiffers
+                && let What::Expel(victim) = what
+            {
+                // It has gone by itself; the fold is told all the same.
+                what = What::End(victim);
+                continue;
+            }
+            let position = self.answer(&append, answer, applied).await?;
+            if matches!(append.with, With::Leave) {
+                self.forget(nonce).await;
+            }
+            return Ok(position);
         }
     }
 

@@ -11,6 +11,8 @@
 //! - The alarm that etcd has raised at its quota is put out once there is room again; nothing else would. Under the alarm
 //!   a large file is defragmented whatever it seems to give back: freed pages show only after another write, and there
 //!   is none.
+//!
+//! An etcd that knows users lets only `root` defragment. Any other user sees the sizes, and is told in the log.
 
 use std::sync::Arc;
 use std::time::Duration;

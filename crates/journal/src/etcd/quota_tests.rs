@@ -140,7 +140,7 @@ async fn a_full_etcd_refuses_produce_and_comes_back_by_itself() {
     for _ in 0..8 {
         assert!(fill(&world, 1 << 20));
     }
-    assert_eq!(world.with(|store| store.size()).alarm, false);
+    assert!(!world.with(|store| store.size()).alarm);
     fill(&world, 300 << 10);
     sleep(INTERVAL * 2).await;
     assert_eq!(room(), (Room::Short, Room::Short));

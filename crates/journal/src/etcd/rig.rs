@@ -56,22 +56,18 @@ impl Rig {
     pub(super) fn try_open(&mut self, open: &mut Open) -> Opened {
         loop {
             let reply = self.run(&open.txn(&self.life)).unwrap();
-            match open.read(&self.life, &reply) {
-                Opened::Again(guess) => {
-                    assert_ne!(guess, open.guess, "a wrong guess is answered by another");
-                    open.guess = guess;
-                }
-                known => return known,
-            }
+            let opened = open.read(&self.life, &reply);
+            let Opened::Again(guess) = opened else { return opened };
+            assert_ne!(guess, open.guess, "a wrong guess is answered by another");
+            open.guess = guess;
         }
     }
 
     pub(super) fn open(&mut self, broker_id: i32, nonce: u64) -> Fenced {
         let mut open = self.opening(broker_id, nonce);
-        match self.try_open(&mut open) {
-            Opened::Now { revision, .. } => Fenced { broker_id, nonce, fence: revision },
-            other => panic!("not opened: {other:?}"),
-        }
+        let opened = self.try_open(&mut open);
+        let Opened::Now { revision, .. } = opened else { panic!("not opened: {opened:?}") };
+        Fenced { broker_id, nonce, fence: revision }
     }
 
     pub(super) fn append(&mut self, by: Fenced, n: u64) -> Appended {

@@ -44,11 +44,8 @@ async fn an_unknown_append_lands_once() {
             unknown(&broker, 5, 2).await;
             for _ in 1..times {
                 // The own tail may have read it by now.
-                match broker.journal.append(5, 2, entry(2)).await {
-                    Ok(position) => assert_eq!(position.ordinal, 3),
-                    Err(AppendError::Unknown(_)) => {}
-                    Err(other) => panic!("{fault:?}: {other}"),
-                }
+                let again = broker.journal.append(5, 2, entry(2)).await.map(|position| position.ordinal);
+                assert!(matches!(again, Ok(3) | Err(AppendError::Unknown(_))), "{fault:?}: {again:?}");
             }
             broker.client.set_faults(());
             assert_eq!(broker.append(5, 2).await.ordinal, 3, "{fault:?}");
@@ -150,7 +147,8 @@ async fn a_late_repetition_after_a_truncation_keeps_its_place_whatever_is_trunca
     let broker = Broker::opened(&world, 1, 5, 3).await;
     broker.client.set_faults(on_appends([CallFault::Duplicate]));
     broker.append(5, 4).await;
-    (broker.append(5, 5).await, broker.append(5, 6).await);
+    broker.append(5, 5).await;
+    broker.append(5, 6).await;
     broker.truncate(5, 7, 7, 6).await;
     assert_eq!(world.deliver_late(), 1, "its key was gone");
     assert_eq!(broker.append(5, 8).await.ordinal, 10);

@@ -31,22 +31,26 @@ async fn whatever_a_watch_does_the_entries_come_in_order() {
     ];
     for faults in faults {
         for batch in [1, 2, 1000] {
-            let world = world();
-            world.set_batch(batch);
-            let writer = Broker::opened(&world, 1, 5, 3).await;
-            let reader = Broker::start(&world).await;
-            reader.client.set_faults(on_watch(faults.clone()));
-            sleep(Duration::from_millis(10)).await;
-            for n in 4..12 {
-                writer.append(5, n).await;
-                if n % 3 == 0 {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            }
-            let records = reader.read(0, 12).await;
-            assert_eq!(names(&records), (0..12).map(|n| (5, n)).collect::<Vec<_>>(), "{faults:?}");
+            disturbed(&faults, batch).await;
         }
     }
+}
+
+async fn disturbed(faults: &[WatchFault], batch: usize) {
+    let world = world();
+    world.set_batch(batch);
+    let writer = Broker::opened(&world, 1, 5, 3).await;
+    let reader = Broker::start(&world).await;
+    reader.client.set_faults(on_watch(faults.to_vec()));
+    sleep(Duration::from_millis(10)).await;
+    for n in 4..12 {
+        writer.append(5, n).await;
+        if n % 3 == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let records = reader.read(0, 12).await;
+    assert_eq!(names(&records), (0..12).map(|n| (5, n)).collect::<Vec<_>>(), "{faults:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,12 +69,12 @@ async fn appends_and_reads_survive_the_death_and_the_pause_of_any_member() {
     let journal = EtcdJournal::start(kv, Env::real(), settings, 42).await.unwrap();
     journal.open(identity(1), 5, entry(0)).await.unwrap();
     let mut n = 1;
-    for member in 0..servers.len() {
+    for server in &mut servers {
         for paused in [false, true] {
             if paused {
-                servers[member].pause();
+                server.pause();
             } else {
-                servers[member].stop();
+                server.stop();
             }
             for _ in 0..5 {
                 assert_eq!(append(&journal, 5, n).await.ordinal, n + 1);
@@ -82,10 +82,10 @@ async fn appends_and_reads_survive_the_death_and_the_pause_of_any_member() {
             }
             read_to(&journal, n).await;
             if paused {
-                servers[member].resume();
+                server.resume();
             } else {
-                let config = servers[member].config();
-                servers[member].start_again(&config).await;
+                let config = server.config();
+                server.start_again(&config).await;
             }
         }
     }
