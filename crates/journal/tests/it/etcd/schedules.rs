@@ -13,7 +13,7 @@ use kafscale_journal::etcd::EtcdJournal;
 use kafscale_journal::etcd::kv::WatchReply;
 use kafscale_journal::etcd::model::{Call, CallFault, Client, Faults, WatchFault, World};
 use kafscale_journal::sessions::{LiveSession, Sessions, Victim};
-use kafscale_journal::{AppendError, Journal, OpenError, Pointer, Position, ReadError};
+use kafscale_journal::{AppendError, Journal, OpenError, Pointer, Position, ReadError, Record};
 use kafscale_ports::Env;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -102,13 +102,22 @@ enum Told {
 #[derive(Default)]
 struct Notes {
     told: Vec<(u64, u64, Bytes, Told)>,
-    read: Vec<kafscale_journal::Record>,
+    /// What each life has read.
+    read: Vec<Vec<Record>>,
     counts: BTreeMap<&'static str, u64>,
     nonce: u64,
     unique: u64,
+    /// The store has gone back in time: whoever notices stops for good.
+    rewound: bool,
 }
 
 type Shared = Rc<RefCell<Notes>>;
+
+/// Somebody says that the store went back, or is damaged.
+fn notice(notes: &Shared, why: &dyn std::fmt::Display) {
+    assert!(notes.borrow().rewound, "{why}");
+    count(notes, "noticed");
+}
 
 fn count(notes: &Shared, what: &'static str) {
     *notes.borrow_mut().counts.entry(what).or_default() += 1;
@@ -156,6 +165,9 @@ impl Life {
                 }
                 Err(OpenError::Failed(_)) => count(&self.notes, "opening failed"),
                 Err(error @ OpenError::InUse { .. }) => panic!("{error}"),
+            }
+            if let Err(error @ ReadError::Damaged { .. }) = self.journal.end().await {
+                return notice(&self.notes, &error);
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -206,7 +218,10 @@ impl Life {
                     }
                     return false;
                 }
-                Err(AppendError::Dead(why)) => panic!("{why}"),
+                Err(AppendError::Dead(why)) => {
+                    notice(&self.notes, &why);
+                    return false;
+                }
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -289,8 +304,10 @@ impl Life {
     }
 }
 
-/// Reads from the beginning, or from the pointer where that is gone, for ever.
-async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) {
+/// Reads from the beginning, or from the pointer where that is gone, up to an ordinal. False: it cannot go on.
+async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) -> bool {
+    let life = notes.borrow().read.len();
+    notes.borrow_mut().read.push(Vec::new());
     let mut after = 0;
     while after < until {
         match journal.read(after).await {
@@ -298,7 +315,7 @@ async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) {
                 for record in records {
                     after += 1;
                     assert_eq!(record.position.ordinal, after, "no gaps");
-                    notes.borrow_mut().read.push(record);
+                    notes.borrow_mut().read[life].push(record);
                 }
             }
             Err(ReadError::Truncated { first }) => {
@@ -307,17 +324,24 @@ async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) {
                 after = first - 1;
             }
             Err(ReadError::Failed(_)) => sleep(Duration::from_millis(50)).await,
-            Err(error @ ReadError::Damaged { .. }) => panic!("{error}"),
+            Err(error @ ReadError::Damaged { .. }) => {
+                notice(notes, &error);
+                return false;
+            }
         }
     }
+    true
 }
 
-async fn start(client: &Client) -> Arc<EtcdJournal> {
+async fn start(client: &Client, notes: &Shared) -> Option<Arc<EtcdJournal>> {
     loop {
         match EtcdJournal::start(Arc::new(client.clone()), Env::real(), settings(), 42).await {
-            Ok(journal) => return Arc::new(journal),
+            Ok(journal) => return Some(Arc::new(journal)),
             Err(ReadError::Failed(_)) => sleep(Duration::from_millis(100)).await,
-            Err(error) => panic!("{error}"),
+            Err(error @ (ReadError::Damaged { .. } | ReadError::Truncated { .. })) => {
+                notice(notes, &error);
+                return None;
+            }
         }
     }
 }
@@ -329,7 +353,7 @@ async fn broker(world: Arc<World>, broker_id: i32, notes: Shared, mut rng: Rng, 
         let client = world.client(Now { rng: Rng(rng.below(u64::MAX)), every });
         let (span, rng_of_life) = (rng.millis(20_000), Rng(rng.below(u64::MAX)));
         let life = async {
-            let journal = start(&client).await;
+            let Some(journal) = start(&client, &notes).await else { return };
             let (client, notes, rng) = (client.clone(), Rc::clone(&notes), rng_of_life);
             let (known, nonce, n) = (Vec::new(), 0, 0);
             let life =
@@ -337,7 +361,7 @@ async fn broker(world: Arc<World>, broker_id: i32, notes: Shared, mut rng: Rng, 
             tokio::select! {
                 biased;
                 () = life.run(broker_id) => {}
-                () = follow(&journal, &notes, u64::MAX) => {}
+                _stopped = follow(&journal, &notes, u64::MAX) => {}
             }
         };
         if timeout(span, life).await.is_err() {
@@ -374,17 +398,12 @@ async fn play(seed: u64) -> BTreeMap<&'static str, u64> {
     let world = world();
     let notes = Shared::default();
     let truth = Rc::new(RefCell::new(Truth::default()));
-    let until = Env::real().clock.now() + Duration::from_secs(60);
     let mut rng = Rng(seed);
-    let mut fork = || Rng(rng.below(u64::MAX));
-    let run = |id, rng| broker(Arc::clone(&world), id, Rc::clone(&notes), rng, until);
-    let (a, b, c) = (run(1, fork()), run(2, fork()), run(3, fork()));
-    let weather = weather(Arc::clone(&world), Rc::clone(&truth), fork(), until);
-    tokio::join!(a, b, c, weather);
+    season(&world, &notes, &truth, &mut rng, Duration::from_secs(60)).await;
 
     // Everything has healed: what was late arrives, somebody starts anew, writes, and reads all there is.
     world.deliver_late();
-    let journal = start(&world.client(())).await;
+    let journal = start(&world.client(()), &notes).await.unwrap();
     journal.open(identity(4), u64::MAX, Bytes::new()).await.unwrap();
     let last = journal.append(u64::MAX, 1, Bytes::new()).await.unwrap();
     timeout(Duration::from_secs(10), follow(&journal, &notes, last.ordinal)).await.expect("it reads to the end");
@@ -393,6 +412,16 @@ async fn play(seed: u64) -> BTreeMap<&'static str, u64> {
     let mut counts = std::mem::take(&mut notes.borrow_mut().counts);
     counts.insert("repeats", truth.borrow().repeats);
     counts
+}
+
+/// Three brokers and the weather, for so long.
+async fn season(world: &Arc<World>, notes: &Shared, truth: &Rc<RefCell<Truth>>, rng: &mut Rng, long: Duration) {
+    let until = Env::real().clock.now() + long;
+    let mut fork = || Rng(rng.below(u64::MAX));
+    let run = |id, rng| broker(Arc::clone(world), id, Rc::clone(notes), rng, until);
+    let (a, b, c) = (run(1, fork()), run(2, fork()), run(3, fork()));
+    let weather = weather(Arc::clone(world), Rc::clone(truth), fork(), until);
+    tokio::join!(a, b, c, weather);
 }
 
 fn judge(truth: &Truth, notes: &Notes) {
@@ -404,11 +433,44 @@ fn judge(truth: &Truth, notes: &Notes) {
             Told::Unknown => {}
         }
     }
-    notes.read.iter().for_each(|record| truth.check_read(record));
-    assert!(notes.read.iter().any(|record| record.position.ordinal == truth.end()));
+    notes.read.iter().flatten().for_each(|record| truth.check_read(record));
+    assert!(notes.read.iter().flatten().any(|record| record.position.ordinal == truth.end()));
     // The pointer's own ordinal stands behind version, incarnation and base.
     let ordinals = truth.pointers.iter().map(|value| u64::from_be_bytes(value[25..33].try_into().unwrap()));
     assert!(ordinals.is_sorted(), "the pointer never goes back");
+}
+
+/// The store goes back to a backup in the middle of everything. No life may read a mixture: what it has read is all of
+/// the old story, or all of the new one.
+async fn play_restored(seed: u64) -> BTreeMap<&'static str, u64> {
+    let world = world();
+    let notes = Shared::default();
+    let old = Rc::new(RefCell::new(Truth::default()));
+    let mut rng = Rng(seed);
+    let mut of_restore = Rng(rng.below(u64::MAX));
+    let new = Rc::new(RefCell::new(Truth::default()));
+    let restore = async {
+        sleep(Duration::from_secs(5) + of_restore.millis(10_000)).await;
+        old.borrow_mut().take(&world);
+        *new.borrow_mut() = old.borrow().clone();
+        let backup = world.backup();
+        sleep(of_restore.millis(3_000)).await;
+        old.borrow_mut().take(&world);
+        notes.borrow_mut().rewound = true;
+        world.restore(&backup);
+        // From here on the weather's notes are of the new story.
+        std::mem::swap(&mut *old.borrow_mut(), &mut *new.borrow_mut());
+        old.borrow_mut().rewound = true;
+    };
+    tokio::join!(season(&world, &notes, &old, &mut rng, Duration::from_secs(30)), restore);
+    old.borrow_mut().take(&world);
+    let (new, old) = (old.borrow(), new.borrow());
+    let common = new.records.iter().zip(&old.records).take_while(|(a, b)| a == b).count() as u64;
+    for read in &notes.borrow().read {
+        let is_of = |truth: &Truth| read.iter().all(|record| truth.has(record));
+        assert!(is_of(&old) || is_of(&new), "seed {seed}: a mixture; the stories part after entry {common}");
+    }
+    std::mem::take(&mut notes.borrow_mut().counts)
 }
 
 const SEEDS: u64 = 200;
@@ -442,4 +504,14 @@ async fn three_brokers_keep_the_contract_under_every_fault() {
     ] {
         assert!(counts.get(what).is_some_and(|times| *times > 0), "never happened: {what}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_reads_a_mixture_when_the_store_goes_back_in_time() {
+    let mut noticed = 0;
+    for seed in 0..SEEDS {
+        println!("seed {seed}");
+        noticed += play_restored(seed).await.get("noticed").copied().unwrap_or_default();
+    }
+    assert!(noticed > SEEDS, "{noticed}");
 }

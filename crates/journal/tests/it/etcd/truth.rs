@@ -11,7 +11,7 @@ use kafscale_journal::{Position, Record};
 use super::lab::everything;
 
 /// A session as its key told it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Session {
     next: u64,
     /// The revision at which it lost its right.
@@ -19,7 +19,7 @@ struct Session {
 }
 
 /// All changes of a store, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Truth {
     seen: u64,
     sessions: BTreeMap<u64, Session>,
@@ -29,6 +29,8 @@ pub(crate) struct Truth {
     /// Entries that came again under an old number.
     pub(crate) repeats: u64,
     pub(crate) pointers: Vec<Bytes>,
+    /// The store went back in time: sessions that lived through it keep no rules any more.
+    pub(crate) rewound: bool,
 }
 
 impl Truth {
@@ -84,6 +86,10 @@ impl Truth {
     fn entry(&mut self, revision: u64, (nonce, n): (u64, u64), bytes: Bytes, version: u64) {
         let position = Position { ordinal: self.records.len() as u64 + 1, revision };
         assert_eq!(position.ordinal, version, "ordinals have no gaps");
+        self.records.push(Record { position, nonce, n, entry: bytes });
+        if self.rewound {
+            return;
+        }
         let session = self.sessions.get_mut(&nonce).expect("an opening comes first");
         let is_over = session.ended.is_some_and(|ended| ended < revision);
         assert!(!is_over || (n == 0 && session.next > 0), "{nonce} {n} after the session's end");
@@ -92,7 +98,6 @@ impl Truth {
             self.repeats += 1;
         }
         session.next = session.next.max(n + 1);
-        self.records.push(Record { position, nonce, n, entry: bytes });
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -103,6 +108,11 @@ impl Truth {
     pub(crate) fn places(&self, nonce: u64, n: u64, bytes: &Bytes) -> Vec<Position> {
         let is_it = |record: &&Record| (record.nonce, record.n, &record.entry) == (nonce, n, bytes);
         self.records.iter().filter(is_it).map(|record| record.position).collect()
+    }
+
+    pub(crate) fn has(&self, record: &Record) -> bool {
+        let index = usize::try_from(record.position.ordinal).unwrap() - 1;
+        self.records.get(index) == Some(record)
     }
 
     /// What a reader got is what happened, at its place.
