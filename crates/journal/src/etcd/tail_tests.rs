@@ -306,6 +306,25 @@ fn a_tail_behind_the_floor_keeps_the_sessions_that_the_pointer_has_forgotten() {
     assert_eq!((records.len(), result), (3, Ok(())));
 }
 
+#[test]
+fn a_truncation_behind_which_a_session_has_fewer_entries_is_of_another_story() {
+    let (mut rig, a, b) = filled(0);
+    let backup = rig.store.backup();
+    (20..25).for_each(|n| assert!(is_now(&rig.append(a, n))));
+    let (tail, _) = start(&rig);
+    rig.store.restore(&backup, std::time::Duration::ZERO);
+    (20..60).for_each(|n| assert!(is_now(&rig.append(b, n))));
+    let (other, _) = start(&rig);
+    let stored = other.floor_at(&rig.view(), 60);
+    let seen = rig.view().pointer.unwrap().mod_revision;
+    assert!(is_now(&rig.append_with(a, 20, With::Publish { seen, pointer: stored.encode() })));
+    rig.delete(rig.life.names.entries_of(5, 0, 20));
+    assert!(is_stop(&tail.clone().read_all(&rig.view())));
+    // As far as it has gone with the others, it is only behind.
+    let mut behind = Tail::start(rig.life.clone(), &Rig::new(0).view()).unwrap().0;
+    assert_eq!(behind.read_all(&rig.view()), Err(Halt::Truncated));
+}
+
 #[derive(Debug, Clone)]
 enum Disturb {
     Lose(Index),

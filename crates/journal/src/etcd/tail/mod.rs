@@ -8,8 +8,9 @@
 //! 3. What was applied is dropped, by its revision: events may come again.
 //! 4. Silence proves nothing; see [`patience`].
 //! 5. A store that went back in time is told by any of: a reply below what was applied, an ordinal at or below the
-//!    last one, the last applied entry gone from its key although nobody may have truncated it, an entry number beyond
-//!    its session's next, another incarnation. Then [`Halt::Stop`], for good.
+//!    last one, the last applied entry gone from its key although nobody may have truncated it, a session's number at
+//!    the pointer's floor below the applied one, an entry number beyond its session's next, another incarnation. Then
+//!    [`Halt::Stop`], for good.
 //!
 //! It begins at the pointer's floor (where truncation may have reached) and keeps a [`Mark`] for every entry since: the
 //! entry's key, so that it can be read again, and each session's next number.
@@ -252,7 +253,7 @@ impl Tail {
         let expected = end.ordinal - applied.ordinal;
         if newer.len() as u64 != expected {
             if stored.floor.ordinal > applied.ordinal {
-                return Err(Halt::Truncated);
+                return Err(self.truncated(&stored));
             }
             let (count, ordinal) = (newer.len(), applied.ordinal);
             return Err(damage(format!("after entry {ordinal} there should be {expected}, and {count} are there")));
@@ -266,6 +267,21 @@ impl Tail {
         }
         self.raise(&stored, pointer);
         Ok(records)
+    }
+
+    /// What was applied last may have been truncated and proves nothing. But from it to the floor everything only goes up:
+    /// the revision, and the numbers of each session, as long as it is the same opening: a late duplicate of one begins
+    /// anew, if the pointer had forgotten the session.
+    fn truncated(&self, stored: &StoredPointer) -> Halt {
+        let is_back = |(nonce, track): (&u64, &Track)| {
+            let count = stored.counts.get(nonce).filter(|count| count.fence == track.count.fence);
+            count.is_some_and(|count| count.next < track.count.next)
+        };
+        if stored.floor.revision < self.applied.revision || self.tracks.iter().any(is_back) {
+            let (floor, applied) = (stored.floor, self.applied);
+            return back(format!("the pointer's {floor:?} is behind {applied:?}, which was applied"));
+        }
+        Halt::Truncated
     }
 
     fn end(&self, head: Option<&KeyValue>) -> Result<Position, Halt> {

@@ -102,7 +102,7 @@ enum Told {
 #[derive(Default)]
 struct Notes {
     told: Vec<(u64, u64, Bytes, Told)>,
-    /// What each life has read.
+    /// What each reader has read without a break.
     read: Vec<Vec<Record>>,
     counts: BTreeMap<&'static str, u64>,
     nonce: u64,
@@ -306,22 +306,26 @@ impl Life {
 
 /// Reads from the beginning, or from the pointer where that is gone, up to an ordinal. False: it cannot go on.
 async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) -> bool {
-    let life = notes.borrow().read.len();
-    notes.borrow_mut().read.push(Vec::new());
-    let mut after = 0;
+    let begin = || {
+        let read = &mut notes.borrow_mut().read;
+        read.push(Vec::new());
+        read.len() - 1
+    };
+    let (mut reading, mut after) = (begin(), 0);
     while after < until {
         match journal.read(after).await {
             Ok(records) => {
                 for record in records {
                     after += 1;
                     assert_eq!(record.position.ordinal, after, "no gaps");
-                    notes.borrow_mut().read[life].push(record);
+                    notes.borrow_mut().read[reading].push(record);
                 }
             }
             Err(ReadError::Truncated { first }) => {
                 count(notes, "reader truncated");
                 assert!(first > after + 1);
-                after = first - 1;
+                // It would load a snapshot here.
+                (reading, after) = (begin(), first - 1);
             }
             Err(ReadError::Failed(_)) => sleep(Duration::from_millis(50)).await,
             Err(error @ ReadError::Damaged { .. }) => {
@@ -440,8 +444,8 @@ fn judge(truth: &Truth, notes: &Notes) {
     assert!(ordinals.is_sorted(), "the pointer never goes back");
 }
 
-/// The store goes back to a backup in the middle of everything. No life may read a mixture: what it has read is all of
-/// the old story, or all of the new one.
+/// The store goes back to a backup in the middle of everything. Nobody may read a mixture: what a reader has read
+/// without a break is all of the old story, or all of the new one.
 async fn play_restored(seed: u64) -> BTreeMap<&'static str, u64> {
     let world = world();
     let notes = Shared::default();
