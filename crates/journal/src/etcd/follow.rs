@@ -82,19 +82,26 @@ enum Over {
 
 async fn watch_again_and_again(shared: &Shared, mut from: Revision) {
     loop {
+        let began = shared.env.clock.now();
         match watch_once(shared, from).await {
             Over::Stopped => return,
             Over::Reopen => sleep(RETRY_PAUSE).await,
-            Over::ReadAll => match read_everything(shared).await {
-                Ok(revision) => from = revision + 1,
-                Err(ReadError::Damaged { .. }) => return,
-                Err(why) => {
-                    tracing::warn!(error = %why, "the journal could not be read; trying again");
+            Over::ReadAll => {
+                // A watch that does not last is no reason to read everything all the time.
+                if shared.env.clock.now() - began < RETRY_PAUSE {
                     sleep(RETRY_PAUSE).await;
-                    // Until it can be, nothing else is of use.
-                    shared.read_all.notify_one();
                 }
-            },
+                match read_everything(shared).await {
+                    Ok(revision) => from = from.max(revision + 1),
+                    Err(ReadError::Damaged { .. }) => return,
+                    Err(why) => {
+                        tracing::warn!(error = %why, "the journal could not be read; trying again");
+                        sleep(RETRY_PAUSE).await;
+                        // Until it can be, nothing else is of use.
+                        shared.read_all.notify_one();
+                    }
+                }
+            }
         }
         from = from.max(shared.inside.lock().tail.applied().revision + 1);
     }
