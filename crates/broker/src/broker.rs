@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kafscale_groups::Settings as GroupSettings;
 use kafscale_journal::Journal;
-use kafscale_journal::file::{FileJournal, Limits as JournalLimits};
+use kafscale_journal::file::Limits as JournalLimits;
 use kafscale_log::read::{Cache, CacheSettings, Reader, Waiters};
 use kafscale_log::store::ObjectStore;
 use kafscale_log::write::{Settings as WriteSettings, Writer};
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::api::{Api, ApiSettings, Context};
-use crate::config::{HostPort, Identity, KafkaListener, Objects, Settings};
+use crate::config::{HostPort, KafkaListener, Objects, Settings};
 use crate::connection::{ConnectionSettings, Server};
 use crate::coordinator::{Coordinator, GroupLedger};
 use crate::fetch_sessions::FetchSessions;
@@ -35,7 +35,8 @@ use crate::http::{self, LogControl};
 use crate::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, Whose};
+use crate::timed::Timed;
 
 /// What a broker gets from the outside.
 pub struct Outside {
@@ -54,6 +55,10 @@ pub struct Outside {
 /// What may be put between a broker and what it stands on. The simulator listens there, plants bugs that its checks
 /// must find, and makes sizes small so that their edges are met often; the product puts nothing there.
 pub trait Between: Send + Sync {
+    /// What the broker stands on, in place of what its settings name.
+    fn storage(&self) -> Option<Storage> {
+        None
+    }
     /// Between the replica and its journal.
     fn journal(&self, journal: Arc<dyn Journal>) -> Arc<dyn Journal> {
         journal
@@ -183,16 +188,19 @@ impl Broker {
             env.tasks.spawn("http", Box::pin(serve));
         }
         let budgets = Budgets::of(settings.memory.budget_bytes);
-        let storage = Storage::open(&settings.places, (&env, &disk, &metrics), between.journal_limits()).await?;
-        let identity = storage.identity();
-        let store = between.store(Arc::clone(&storage.store));
+        let storage = match between.storage() {
+            Some(storage) => storage,
+            None => Storage::open(&settings.places, (&env, &disk), between.journal_limits()).await?,
+        };
+        let whose = storage.whose;
+        let store = between.store(timed(&env, &storage, &metrics));
         let listeners = listeners(&settings, &kafka)?;
         let replica = replica(&settings, &env, (listeners, between), &storage, (Arc::clone(&store), &metrics)).await?;
-        let path = RecordPath::start(&settings, &env, &replica, store, (identity, &budgets, between));
+        let path = RecordPath::start(&settings, &env, &replica, store, (whose, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(storage.wounded(), Arc::clone(&replica))));
         let groups = coordinator(&settings, &env, &replica, between);
-        let context = context(&settings, &env, (&replica, &path, &groups), (identity, &metrics));
+        let context = context(&settings, &env, (&replica, &path, &groups), (whose, &metrics));
         let context = Arc::new(context);
         let service = Arc::new(Api::new(Arc::clone(&context)));
         let connections =
@@ -205,8 +213,8 @@ impl Broker {
         servers.close();
 
         let RecordPath { cache, writer, .. } = path;
-        let journal = Arc::clone(&storage.journal);
-        health.serving(Serving { context, cache, budgets: budgets.clone(), journal });
+        let files = storage.files.clone();
+        health.serving(Serving { context, cache, budgets: budgets.clone(), files });
         info!(broker = settings.broker_id, session = format_args!("{:016x}", replica.nonce()), "serving");
         Ok(Self { replica, writer, groups, health, budgets, intake, http: http_stop, servers, _storage: storage })
     }
@@ -251,6 +259,11 @@ async fn guard(wounded: impl Future<Output = ()>, replica: Arc<Replica>) {
     }
 }
 
+fn timed(env: &Env, storage: &Storage, metrics: &Arc<Metrics>) -> Arc<dyn ObjectStore> {
+    let inner = Arc::clone(&storage.store);
+    Arc::new(Timed { inner, clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
+}
+
 /// What clients are told, for each listener.
 fn listeners(settings: &Settings, bound: &[Arc<dyn Listen>]) -> Result<Vec<Listener>, StartError> {
     let listeners = &settings.addresses.kafka;
@@ -275,14 +288,17 @@ async fn replica(
     storage: &Storage,
     (store, metrics): (Arc<dyn ObjectStore>, &Arc<Metrics>),
 ) -> Result<Arc<Replica>, LoadError> {
-    let identity = storage.identity();
+    let Whose { cluster, incarnation, token } = storage.whose;
+    let broker = OpenSession { broker_id: settings.broker_id, identity: token, listeners, rack: settings.rack.clone() };
     let parts = Parts {
         env: env.clone(),
         store,
-        cluster: identity.cluster,
-        incarnation: storage.journal.incarnation(),
-        journal: between.journal(Arc::<FileJournal>::clone(&storage.journal)),
-        broker: OpenSession { broker_id: settings.broker_id, identity: identity.directory, listeners, rack: None },
+        cluster,
+        incarnation,
+        journal: between.journal(Arc::clone(&storage.journal)),
+        sessions: storage.sessions.clone(),
+        room: storage.room(),
+        broker,
         snapshots: between
             .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
         offsets: between
@@ -298,7 +314,7 @@ impl RecordPath {
         env: &Env,
         replica: &Arc<Replica>,
         store: Arc<dyn ObjectStore>,
-        (Identity { cluster, .. }, budgets, between): (Identity, &Budgets, &dyn Between),
+        (Whose { cluster, .. }, budgets, between): (Whose, &Budgets, &dyn Between),
     ) -> Self {
         let half = settings.memory.cache_bytes / 2;
         let sizes = CacheSettings { tail_bytes: half, fetched_bytes: half, concurrent_loads: 4 };
@@ -333,7 +349,7 @@ fn context(
     settings: &Settings,
     env: &Env,
     (replica, path, groups): (&Arc<Replica>, &RecordPath, &Arc<Coordinator>),
-    (identity, metrics): (Identity, &Arc<Metrics>),
+    (whose, metrics): (Whose, &Arc<Metrics>),
 ) -> Context {
     Context {
         env: env.clone(),
@@ -343,7 +359,7 @@ fn context(
         fetch_sessions: FetchSessions::new(env.clone()),
         groups: Arc::clone(groups),
         broker_id: settings.broker_id,
-        cluster_id: Text::from(Uuid(identity.cluster).to_string()),
+        cluster_id: Text::from(Uuid(whose.cluster).to_string()),
         settings: ApiSettings {
             auto_create_topics: settings.topics.auto_create,
             default_partitions: settings.topics.auto_create_partitions.unsigned_abs(),

@@ -20,7 +20,8 @@ pub(crate) struct Serving {
     pub(crate) context: Arc<Context>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) budgets: Budgets,
-    pub(crate) journal: Arc<FileJournal>,
+    /// Of a journal on this machine.
+    pub(crate) files: Option<Arc<FileJournal>>,
 }
 
 /// The life of a broker, as `/readyz` tells it.
@@ -100,10 +101,11 @@ impl Serving {
     }
 
     fn sample_state(&self, metrics: &Metrics) {
-        let held = self.journal.held();
-        metrics.journal.files.set(signed(held.files as u64));
-        metrics.journal.entries.set(signed(held.entries));
-        metrics.journal.bytes.set(signed(held.bytes));
+        if let Some(held) = self.files.as_ref().map(|files| files.held()) {
+            metrics.journal.files.set(signed(held.files as u64));
+            metrics.journal.entries.set(signed(held.entries));
+            metrics.journal.bytes.set(signed(held.bytes));
+        }
         let state = self.context.replica.state();
         metrics.fold.ordinal.set(signed(state.ordinal()));
         metrics.fold.topics.set(signed(state.topics().len() as u64));

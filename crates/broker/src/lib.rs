@@ -16,7 +16,7 @@ pub mod ledger;
 pub mod limits;
 mod lines;
 pub mod metrics;
-mod storage;
+pub mod storage;
 mod timed;
 
 pub use broker::{Between, Broker, Outside, StartError};

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 
 /// `inner`, measured.
-pub(crate) struct Timed<S> {
-    pub(crate) inner: Arc<S>,
+pub(crate) struct Timed {
+    pub(crate) inner: Arc<dyn ObjectStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 #[async_trait]
-impl<S: ObjectStore> ObjectStore for Timed<S> {
+impl ObjectStore for Timed {
     async fn put(&self, name: &ObjectName, body: Vec<Bytes>) -> Result<(), PutError> {
         let (begun, bytes) = (self.clock.now(), body.iter().map(Bytes::len).sum());
         let result = self.inner.put(name, body).await;
@@ -54,7 +54,7 @@ impl<S: ObjectStore> ObjectStore for Timed<S> {
     }
 }
 
-impl<S> Timed<S> {
+impl Timed {
     fn got(&self, begun: Instant, result: Result<Bytes, GetError>) -> Result<Bytes, GetError> {
         match &result {
             Ok(bytes) => self.metrics.store.got(self.clock.now() - begun, bytes.len()),

@@ -6,6 +6,7 @@
 //! since a mistyped setting that is ignored is found out in production.
 
 mod data_dir;
+mod etcd;
 mod listeners;
 mod names;
 mod places;
@@ -14,9 +15,10 @@ mod values;
 use std::time::Duration;
 
 pub use data_dir::{DataDir, DataDirError, FORMAT, Identity, ObjectsIn};
+pub use etcd::{EtcdSettings, TlsFiles};
 pub use listeners::KafkaListener;
 pub use names::{SETTINGS, Setting};
-pub use places::{Objects, Places, PlacesError};
+pub use places::{Objects, Order, Places, PlacesError};
 pub use values::{HostPort, LogFilter, LogFormat, LogLevel};
 
 use crate::limits::MIN_MEMORY_BYTES;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub places: Places,
     /// This broker's id.
     pub broker_id: i32,
+    /// The zone that it is in.
+    pub rack: Option<String>,
     /// Addresses.
     pub addresses: Addresses,
     /// Memory.
@@ -206,6 +210,7 @@ impl Settings {
         Ok(Self {
             places: places::parse(&given)?,
             broker_id: given.get("broker-id", |v| v.parse().ok().filter(|id| *id >= 0), parsed)?,
+            rack: given.text("rack").map(str::to_owned),
             addresses: addresses(&given)?,
             memory: memory(&given, machine)?,
             topics: Topics {

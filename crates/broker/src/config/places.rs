@@ -1,20 +1,31 @@
-//! Where records and their order are kept: one directory for both, or a bucket for the records and a directory for the
-//! journal. Owns which settings go together; what each value of a bucket may be is the store's to say ([`S3Settings`]).
+//! Where records and their order are kept: one directory for both, or a bucket for the records, and for the journal a
+//! directory or etcd. Owns which settings go together; what each value of a bucket may be is the store's to say
+//! ([`S3Settings`]), what each of etcd may be is [`etcd`](super::etcd)'s.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use kafscale_log::store::s3::{S3Options, S3Settings, Secret, SettingsError};
 
+use super::etcd::{self, EtcdSettings};
 use super::{ConfigError, Given, SETTINGS, values};
 
 /// Where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The journal's directory, and the identity of the broker.
-    pub directory: PathBuf,
+    /// The journal.
+    pub order: Order,
     /// The records.
     pub objects: Objects,
+}
+
+/// Where the journal is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// In a directory, with the identity of the one broker that there is.
+    Directory(PathBuf),
+    /// In etcd, for several brokers.
+    Etcd(Box<EtcdSettings>),
 }
 
 /// Where records and snapshots are.
@@ -28,10 +39,12 @@ pub enum Objects {
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directory = self.directory.display();
-        match &self.objects {
-            Objects::Directory => write!(f, "{directory}"),
-            Objects::S3(settings) => write!(f, "{settings} and {directory}"),
+        if let Objects::S3(settings) = &self.objects {
+            write!(f, "{settings} and ")?;
+        }
+        match &self.order {
+            Order::Directory(directory) => write!(f, "{}", directory.display()),
+            Order::Etcd(etcd) => write!(f, "etcd://{}/{}", etcd.endpoints.join(","), etcd.root),
         }
     }
 }
@@ -69,32 +82,53 @@ pub enum PlacesError {
         /// Its variable.
         variable: &'static str,
     },
+    /// Something is said of etcd, and the journal is not there.
+    #[error(
+        "--{flag} ({variable}) is about etcd, and the journal is not in one: add --journal etcd://HOST:PORT (KAFSCALE_JOURNAL)"
+    )]
+    NoEtcd {
+        /// The flag that is there, or whose variable is.
+        flag: &'static str,
+        /// Its variable.
+        variable: &'static str,
+    },
+    /// One of two that go together.
+    #[error("{given} needs {missing} beside it: add it")]
+    Alone {
+        /// The one that is there.
+        given: &'static str,
+        /// The other one.
+        missing: &'static str,
+    },
     /// A value of the bucket.
     #[error(transparent)]
     S3(#[from] SettingsError),
 }
 
 const STORE: &str = "--store (KAFSCALE_STORE, KAFSCALE_S3_BUCKET)";
-const JOURNAL: &str = "--journal (KAFSCALE_JOURNAL)";
+const JOURNAL: &str = "--journal (KAFSCALE_JOURNAL, KAFSCALE_ETCD_ENDPOINTS)";
 
 pub(super) fn parse(given: &Given<'_>) -> Result<Places, ConfigError> {
-    let (store, journal) = (store_url(given), directory(given)?);
+    let (store, order) = (store_url(given), order(given)?);
     let has_both = given.text("data-dir").is_some();
-    match (store, journal) {
-        (Some(url), Some(directory)) if !has_both => {
+    if !matches!(order, Some(Order::Etcd(_))) {
+        nothing_of("etcd", given, |flag, variable| PlacesError::NoEtcd { flag, variable })?;
+    }
+    match (store, order) {
+        (Some(url), Some(order)) if !has_both => {
             let settings = S3Settings::new(s3(given, url)?).map_err(PlacesError::from)?;
-            Ok(Places { directory, objects: Objects::S3(Box::new(settings)) })
+            Ok(Places { order, objects: Objects::S3(Box::new(settings)) })
         }
         (None, None) => {
-            nothing_of_a_bucket(given)?;
+            nothing_of("s3", given, |flag, variable| PlacesError::NoBucket { flag, variable })?;
             let directory = given.get("data-dir", values::path, PathBuf::from)?;
-            Ok(Places { directory, objects: Objects::Directory })
+            Ok(Places { order: Order::Directory(directory), objects: Objects::Directory })
         }
         (store, _) if has_both => {
             Err(PlacesError::Twice { other: if store.is_some() { STORE } else { JOURNAL } }.into())
         }
         (Some(_), _) => {
-            let fix = "add --journal file:///DIR (KAFSCALE_JOURNAL)";
+            let fix = "add --journal file:///DIR, or etcd://HOST:PORT for several brokers (KAFSCALE_JOURNAL)";
             Err(PlacesError::Half { given: STORE, what: "records", other: "journal's entries", fix }.into())
         }
         (None, Some(_)) => {
@@ -104,13 +138,16 @@ pub(super) fn parse(given: &Given<'_>) -> Result<Places, ConfigError> {
     }
 }
 
-/// A bucket whose name alone was forgotten: its records would go into a directory.
-fn nothing_of_a_bucket(given: &Given<'_>) -> Result<(), PlacesError> {
-    let of_a_bucket = SETTINGS.iter().filter(|setting| setting.flag.starts_with("s3-"));
-    match of_a_bucket.map(|setting| (setting.flag, setting.variables[0])).find(|(flag, _)| given.text(flag).is_some()) {
-        Some((flag, variable)) => Err(PlacesError::NoBucket { flag, variable }),
-        None => Ok(()),
-    }
+/// Nothing may be said of what nobody named. A bucket whose name alone was forgotten: its records would go into a
+/// directory.
+fn nothing_of(
+    what: &str,
+    given: &Given<'_>,
+    error: impl Fn(&'static str, &'static str) -> PlacesError,
+) -> Result<(), PlacesError> {
+    let about = |flag: &str| flag.split_once('-').is_some_and(|(first, _)| first == what);
+    let said = SETTINGS.iter().find(|setting| about(setting.flag) && given.text(setting.flag).is_some());
+    said.map_or(Ok(()), |setting| Err(error(setting.flag, setting.variables[0])))
 }
 
 /// The reference system has a variable for the bucket and one for the prefix.
@@ -123,9 +160,12 @@ fn store_url(given: &Given<'_>) -> Option<String> {
     })
 }
 
-/// The journal's directory.
-fn directory(given: &Given<'_>) -> Result<Option<PathBuf>, ConfigError> {
-    given.optional("journal", |url| url.strip_prefix("file://").filter(|path| path.starts_with('/')).map(PathBuf::from))
+fn order(given: &Given<'_>) -> Result<Option<Order>, ConfigError> {
+    if let Some(etcd) = etcd::parse(given)? {
+        return Ok(Some(Order::Etcd(Box::new(etcd))));
+    }
+    let path = |url: &str| url.strip_prefix("file://").filter(|path| path.starts_with('/')).map(PathBuf::from);
+    Ok(given.optional("journal", path)?.map(Order::Directory))
 }
 
 fn s3(given: &Given<'_>, url: String) -> Result<S3Options, ConfigError> {

@@ -19,7 +19,10 @@ fn message(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
 #[test]
 fn nothing_given_is_the_embedded_default() {
     let settings = parse(&[], &[]).unwrap();
-    assert_eq!(settings.places, Places { directory: "./kafscale-data".into(), objects: Objects::Directory });
+    assert_eq!(
+        settings.places,
+        Places { order: Order::Directory("./kafscale-data".into()), objects: Objects::Directory }
+    );
     assert_eq!(settings.flush_per_second, None);
     assert_eq!(settings.addresses.kafka[0].listen.to_string(), "127.0.0.1:9092");
     assert_eq!(settings.addresses.http.to_string(), "127.0.0.1:9093");

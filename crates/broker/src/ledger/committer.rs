@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafscale_journal::sessions::Victim;
 use kafscale_journal::{AppendError, Pointer, Position};
 use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::{Command, Entry, GroupMember, Reservation};
@@ -43,6 +44,7 @@ struct Group {
 enum How {
     Append,
     Publish(Pointer),
+    End(Victim),
     Leave,
 }
 
@@ -113,6 +115,10 @@ impl Committer {
                 }
                 Proposal::Publish(command, pointer, reply) => {
                     return Some(Group { commands: vec![command], replies: vec![reply], how: How::Publish(pointer) });
+                }
+                Proposal::End(victim, reply) => {
+                    let commands = vec![Command::EndSession { nonce: victim.nonce }];
+                    return Some(Group { commands, replies: vec![reply], how: How::End(victim) });
                 }
                 Proposal::Leave => return Some(self.farewell()),
             }
@@ -225,6 +231,10 @@ impl Committer {
         match how {
             How::Append => journal.append(nonce, self.n, entry).await,
             How::Publish(pointer) => journal.publish(nonce, self.n, entry, pointer.clone()).await,
+            How::End(victim) => match &self.replica.sessions {
+                Some(sessions) => sessions.end_other(nonce, self.n, entry, *victim).await,
+                None => journal.append(nonce, self.n, entry).await,
+            },
             How::Leave => journal.leave(nonce, self.n, entry).await,
         }
     }

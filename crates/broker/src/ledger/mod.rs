@@ -18,6 +18,7 @@ mod expiry;
 mod follower;
 mod numbers;
 mod pending;
+mod roster;
 mod snapshots;
 mod start;
 
@@ -26,6 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kafscale_journal::etcd::quota::Room;
+use kafscale_journal::sessions::{Sessions, Victim};
 use kafscale_journal::{Journal, Pointer};
 use kafscale_log::read::Waiters;
 use kafscale_log::{CommitError, Ledger, Stopped};
@@ -33,6 +36,7 @@ use kafscale_metadata::{Command, CommitBundle, Nonce, ObjectId, ObjectKind, Outc
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
 
 use self::barrier::Barrier;
 pub use self::expiry::OffsetExpiry;
@@ -65,6 +69,8 @@ enum Proposal {
     Command(Command, oneshot::Sender<Result<Outcome, CommitError>>),
     /// A snapshot's publication, alone in its entry.
     Publish(Command, Pointer, oneshot::Sender<Result<Outcome, CommitError>>),
+    /// The end of another broker's session, alone in its entry.
+    End(Victim, oneshot::Sender<Result<Outcome, CommitError>>),
     /// The end of the session, and the last entry of it.
     Leave,
 }
@@ -84,6 +90,10 @@ pub struct Progress {
 pub struct Replica {
     env: Env,
     journal: Arc<dyn Journal>,
+    /// The sessions of all brokers, if the journal is one of several.
+    sessions: Option<Arc<dyn Sessions>>,
+    /// Whether the journal has room for produce, if it has bounds of its own.
+    room: Option<watch::Receiver<Room>>,
     nonce: Nonce,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
@@ -176,6 +186,16 @@ impl Replica {
     }
 }
 
+/// How long a barrier asks a journal that does not answer, and how often.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(5);
+const BARRIER_RETRY: Duration = Duration::from_millis(100);
+
+/// Why the journal's end was not reached.
+enum NotReached {
+    JournalFailed,
+    Over,
+}
+
 /// What to say of a journal that ends before what was already applied.
 fn went_back(end: u64, applied: u64) -> String {
     format!(
@@ -208,6 +228,9 @@ impl Ledger for Replica {
     }
 
     async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
+        if self.room.as_ref().is_some_and(|room| *room.borrow() == Room::Short) {
+            return Err(CommitError::Refused);
+        }
         let begun = self.env.clock.now();
         let outcome = self.propose(Command::CommitBundle(bundle)).await;
         self.metrics.journal.committed(self.env.clock.now() - begun);
@@ -226,21 +249,40 @@ impl Ledger for Replica {
 }
 
 impl Replica {
-    /// Learns the journal's end and waits until the fold has reached it.
+    /// Learns the journal's end and waits until the fold has reached it. A journal that does not answer is asked for as
+    /// long as a client may wait; after that it finds another broker that can tell.
     async fn reach_end(&self) -> Result<(), Stopped> {
+        let asked = self.env.clock.now();
+        loop {
+            match self.try_to_reach_end().await {
+                Err(NotReached::JournalFailed) if self.env.clock.now() - asked < BARRIER_PATIENCE => {
+                    sleep(BARRIER_RETRY).await;
+                }
+                reached => return reached.map_err(|_stopped_or_failed| Stopped),
+            }
+        }
+    }
+
+    async fn try_to_reach_end(&self) -> Result<(), NotReached> {
         let mut progress = self.progress.subscribe();
         // As of before the question: the fold goes on while the answer is on its way, and is beyond it then.
         let applied = progress.borrow().ordinal;
-        let end = self.journal.end().await.map_err(|_failed| Stopped)?;
+        let mut over = self.end.subscribe();
+        let end = tokio::select! {
+            biased;
+            _over = over.wait_for(Option::is_some) => return Err(NotReached::Over),
+            end = self.journal.end() => end.map_err(|_failed| NotReached::JournalFailed)?,
+        };
         if end.ordinal < applied {
             self.finish(End::Failed(went_back(end.ordinal, applied)));
-            return Err(Stopped);
+            return Err(NotReached::Over);
         }
-        let mut over = self.end.subscribe();
         tokio::select! {
             biased;
-            reached = progress.wait_for(|now| now.ordinal >= end.ordinal) => reached.map(drop).map_err(|_gone| Stopped),
-            _over = over.wait_for(Option::is_some) => Err(Stopped),
+            reached = progress.wait_for(|now| now.ordinal >= end.ordinal) => {
+                reached.map(drop).map_err(|_gone| NotReached::Over)
+            }
+            _over = over.wait_for(Option::is_some) => Err(NotReached::Over),
         }
     }
 }

@@ -4,9 +4,12 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use kafscale_journal::{Identity, Journal, OpenError, ReadError};
+use kafscale_journal::etcd::quota::Room;
+use kafscale_journal::sessions::Sessions;
+use kafscale_journal::{Identity, Journal, OpenError, Position, ReadError};
 use kafscale_log::read::Waiters;
 use kafscale_log::store::ObjectStore;
 use kafscale_metadata::limits::FEATURE_LEVEL;
@@ -14,6 +17,7 @@ use kafscale_metadata::{Command, Entry, Nonce, OpenSession, SnapshotRef, State};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::barrier::Barrier;
@@ -22,11 +26,15 @@ use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Progress, Replica, expiry, follower, went_back};
+use super::{End, Progress, Replica, expiry, follower, roster, went_back};
 use crate::metrics::Metrics;
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
 const MAX_PROPOSALS: usize = 4096;
+
+/// How long the opening of a session is tried: a lease runs out in less.
+const OPEN_PATIENCE: Duration = Duration::from_secs(15);
+const OPEN_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the state could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +65,10 @@ pub struct Parts {
     pub env: Env,
     /// The order of everything.
     pub journal: Arc<dyn Journal>,
+    /// The sessions of all brokers, if the journal is one of several.
+    pub sessions: Option<Arc<dyn Sessions>>,
+    /// Whether the journal has room for produce, if it has bounds of its own.
+    pub room: Option<watch::Receiver<Room>>,
     /// Where snapshots are.
     pub store: Arc<dyn ObjectStore>,
     /// The cluster's id: object names begin with it.
@@ -88,16 +100,15 @@ impl Replica {
         let shelf = Shelf { store: Arc::clone(&parts.store), cluster: parts.cluster, incarnation: parts.incarnation };
         let Loaded { state, kept, tail_bytes } = load(&*parts.journal, &shelf).await?;
         info!(ordinal = state.ordinal(), snapshot = kept.first().map_or(0, |s| s.ordinal), tail_bytes, "state loaded");
-        let nonce = parts.env.random.u64();
-        let identity = Identity { broker_id: parts.broker.broker_id, token: parts.broker.identity };
-        let opening = opening(&parts, nonce);
-        let opened = parts.journal.open(identity, nonce, opening.encode().into()).await?;
+        let (nonce, opened) = open(&parts).await?;
 
         let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot_bytes: 0 };
         let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
         let replica = Arc::new(Self {
             env: parts.env.clone(),
             journal: parts.journal,
+            sessions: parts.sessions,
+            room: parts.room,
             nonce,
             state: RwLock::new(state),
             progress: watch::Sender::new(progress),
@@ -115,6 +126,7 @@ impl Replica {
         replica.spawn("follower", follower::run(Arc::clone(&replica)));
         replica.spawn("committer", committer.run());
         replica.spawn("snapshots", snapshots.run());
+        replica.spawn("roster", roster::run(Arc::clone(&replica)));
         replica.spawn("producer expiry", expiry::producers(Arc::clone(&replica)));
         replica.spawn("offset expiry", expiry::offsets(Arc::clone(&replica), parts.offsets));
         replica.passed(opened.ordinal).await?;
@@ -140,6 +152,27 @@ impl Replica {
             biased;
             end = self.ended() => Err(LoadError::Ended(end)),
             _reached = progress.wait_for(|now| now.ordinal >= ordinal) => Ok(()),
+        }
+    }
+}
+
+/// Opens a session; each attempt is one under a nonce of its own. A broker of the same id that has died without a word, and
+/// whose identity is not ours, lives on for the time of its lease.
+async fn open(parts: &Parts) -> Result<(Nonce, Position), LoadError> {
+    let identity = Identity { broker_id: parts.broker.broker_id, token: parts.broker.identity };
+    let begun = parts.env.clock.now();
+    loop {
+        let nonce = parts.env.random.u64();
+        match parts.journal.open(identity, nonce, opening(parts, nonce).encode().into()).await {
+            Ok(opened) => return Ok((nonce, opened)),
+            // A directory's journal has no leases, and a disk that failed does not mend.
+            Err(error) if parts.sessions.is_none() || parts.env.clock.now() - begun >= OPEN_PATIENCE => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                warn!(%error, "the session could not be opened yet; trying again in {OPEN_RETRY:?}");
+                sleep(OPEN_RETRY).await;
+            }
         }
     }
 }

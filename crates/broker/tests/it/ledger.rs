@@ -36,6 +36,8 @@ impl World {
         let parts = Parts {
             env: Env::real(),
             journal: self.journal.clone(),
+            sessions: None,
+            room: None,
             store: self.store.clone(),
             cluster: 1,
             incarnation: 2,

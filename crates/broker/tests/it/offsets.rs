@@ -52,6 +52,8 @@ impl World {
         let journal = MemoryJournal::new();
         let parts = Parts {
             env: Env { clock, ..env },
+            sessions: None,
+            room: None,
             journal: journal.clone(),
             store: Arc::new(MemoryStore::new()),
             cluster: 1,

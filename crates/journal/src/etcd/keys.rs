@@ -6,10 +6,11 @@
 //! {root}/journal/head                                      H   the journal's life; its version counts the entries
 //! {root}/session/{broker id}                               S   a live session; on a lease
 //! {root}/pointer                                           P   where a start begins
+//! {root}/cluster                                           whose all this is
 //! {root}/upkeep                                            who defragments etcd's members now; on a lease
 //! ```
 //!
-//! `root` is `{prefix}/{cluster}`. The entries of a session sort by their number. Only the session itself writes keys
+//! `root` is what the journal's URL says, one for each cluster. The entries of a session sort by their number. Only the session itself writes keys
 //! with its nonce; so what stands under `(nonce, n)` is what that session appended as its entry n, and nothing else.
 
 use bytes::Bytes;
@@ -74,6 +75,10 @@ impl Names {
 
     pub(super) fn pointer(&self) -> Bytes {
         format!("{}/pointer", self.root).into()
+    }
+
+    pub(super) fn cluster(&self) -> Bytes {
+        format!("{}/cluster", self.root).into()
     }
 
     pub(super) fn upkeep(&self) -> Bytes {

@@ -19,6 +19,7 @@
 
 mod append;
 pub mod client;
+pub mod cluster;
 mod follow;
 mod keys;
 pub mod kv;
@@ -60,7 +61,7 @@ use crate::{AppendError, Identity, Journal, OpenError, Pointer, Position, ReadEr
 /// What can be set. The default is what ships; tests make sizes small to meet their edges often.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Under which keys the journal lives: `{prefix}/{cluster}`.
+    /// Under which keys the journal lives, one root for each cluster.
     pub root: String,
     /// A session lives so long without being renewed; whole seconds, at least 2. How long the others wait before they
     /// take the groups of a broker that is gone.

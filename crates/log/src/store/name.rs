@@ -47,6 +47,14 @@ impl ObjectName {
         Self { cluster, kind: Kind::Snapshot { incarnation, last_ordinal }, object }
     }
 
+    /// The last ordinal in it, if it is a snapshot of the journal's life `incarnation`.
+    pub fn snapshot_of(&self, incarnation: u128) -> Option<u64> {
+        match self.kind {
+            Kind::Snapshot { incarnation: life, last_ordinal } if life == incarnation => Some(last_ordinal),
+            Kind::Snapshot { .. } | Kind::Bundle => None,
+        }
+    }
+
     /// Which session wrote it, and its number there.
     pub fn object(&self) -> ObjectId {
         self.object

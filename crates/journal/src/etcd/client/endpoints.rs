@@ -55,7 +55,7 @@ impl std::fmt::Debug for Tls {
 }
 
 /// A user of etcd.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// Its name.
     pub name: String,

@@ -12,6 +12,22 @@ const KEY: &str = "cluster";
 const WORDS: &str = "kafscale cluster ";
 
 impl S3Store {
+    /// Which cluster has the prefix, if any has.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub async fn claimant(&self) -> Result<Option<u128>, CheckError> {
+        let key = self.settings.key(KEY);
+        match self.fetch(&key, None).await {
+            Ok(found) => match claimant(&found).and_then(|id| u128::from_str_radix(id, 16).ok()) {
+                Some(cluster) => Ok(Some(cluster)),
+                None => Err(self.claimed(&found, "none")),
+            },
+            Err(failure) if failure.is_no_such_key() => Ok(None),
+            Err(failure) => Err(self.judge(Action::Get, &key, failure)),
+        }
+    }
+
     /// Takes the prefix for `cluster`, unless another cluster has it. May be repeated.
     ///
     /// # Errors
@@ -26,12 +42,16 @@ impl S3Store {
         if found == words(cluster) {
             return Ok(());
         }
-        Err(CheckError::Claimed {
+        Err(self.claimed(&found, &format!("{cluster:032x}")))
+    }
+
+    fn claimed(&self, found: &[u8], ours: &str) -> CheckError {
+        let stranger = || format!("something else (see its object {KEY})");
+        CheckError::Claimed {
             endpoint: self.settings.endpoint.clone(),
-            by: claimant(&found)
-                .map_or_else(|| format!("something else (see its object {KEY})"), |id| format!("cluster {id}")),
-            ours: format!("{cluster:032x}"),
-        })
+            by: claimant(found).map_or_else(stranger, |id| format!("cluster {id}")),
+            ours: ours.to_owned(),
+        }
     }
 }
 
