@@ -19,7 +19,7 @@ use kafscale_log::store::ObjectStore;
 use kafscale_log::write::{Settings as WriteSettings, Writer};
 use kafscale_log::{Ledger, MemoryBudget};
 use kafscale_metadata::{Listener, OpenSession};
-use kafscale_ports::{Disk, Env, Listen};
+use kafscale_ports::{Connect, Disk, Env, Listen};
 use kafscale_wire::{Text, Uuid};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +35,7 @@ use crate::http::{self, LogControl};
 use crate::ledger::{End, LoadError, OffsetExpiry, Parts, Replica, SnapshotSettings};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::storage::{Storage, StorageError, Whose};
 use crate::timed::Timed;
 
@@ -46,6 +47,8 @@ pub struct Outside {
     pub disk: Arc<dyn Disk>,
     /// The bound Kafka listeners, one for each of the settings, in that order.
     pub kafka: Vec<Arc<dyn Listen>>,
+    /// The way to the other brokers, if there may be any.
+    pub connect: Option<Arc<dyn Connect>>,
     /// The bound HTTP listener, if there is to be one.
     pub http: Option<Arc<dyn Listen>>,
     /// What writes the log, if it can be changed.
@@ -178,7 +181,7 @@ impl Broker {
         outside: Outside,
         between: &dyn Between,
     ) -> Result<Self, StartError> {
-        let Outside { env, disk, kafka, http, logs } = outside;
+        let Outside { env, disk, kafka, connect, http, logs } = outside;
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::starting());
         let (intake, http_stop, servers) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -200,7 +203,11 @@ impl Broker {
 
         env.tasks.spawn("store guard", Box::pin(guard(storage.wounded(), Arc::clone(&replica))));
         let groups = coordinator(&settings, &env, &replica, between);
-        let context = context(&settings, &env, (&replica, &path, &groups), (whose, &metrics));
+        let peers = Arc::new(Peers::default());
+        if let Some(connect) = connect.filter(|_| storage.sessions.is_some()) {
+            env.tasks.spawn("peers", Box::pin(Arc::clone(&peers).watch(Arc::clone(&replica), connect)));
+        }
+        let context = context(&settings, &env, (&replica, &path, &groups, &peers), (whose, &metrics));
         let context = Arc::new(context);
         let service = Arc::new(Api::new(Arc::clone(&context)));
         let connections =
@@ -293,6 +300,7 @@ async fn replica(
     let parts = Parts {
         env: env.clone(),
         store,
+        lister: storage.lister.clone(),
         cluster,
         incarnation,
         journal: between.journal(Arc::clone(&storage.journal)),
@@ -348,7 +356,7 @@ fn coordinator(settings: &Settings, env: &Env, replica: &Arc<Replica>, between: 
 fn context(
     settings: &Settings,
     env: &Env,
-    (replica, path, groups): (&Arc<Replica>, &RecordPath, &Arc<Coordinator>),
+    (replica, path, groups, peers): (&Arc<Replica>, &RecordPath, &Arc<Coordinator>, &Arc<Peers>),
     (whose, metrics): (Whose, &Arc<Metrics>),
 ) -> Context {
     Context {
@@ -358,6 +366,7 @@ fn context(
         reader: Arc::clone(&path.reader),
         fetch_sessions: FetchSessions::new(env.clone()),
         groups: Arc::clone(groups),
+        peers: Arc::clone(peers),
         broker_id: settings.broker_id,
         cluster_id: Text::from(Uuid(whose.cluster).to_string()),
         settings: ApiSettings {

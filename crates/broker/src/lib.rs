@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod limits;
 mod lines;
 pub mod metrics;
+mod peers;
 pub mod storage;
 mod timed;
 

@@ -7,6 +7,7 @@ use kafscale_broker::config::{HostPort, Settings, environment};
 use kafscale_broker::http::LogControl;
 use kafscale_broker::{Broker, Outside};
 use kafscale_ports::disk::RealDisk;
+use kafscale_ports::net::Tcp;
 use kafscale_ports::{Env, Listen};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,7 +39,8 @@ async fn serve(settings: Settings, logs: Arc<dyn LogControl>) -> anyhow::Result<
     let http = bind(&settings.addresses.http, "--http", "KAFSCALE_METRICS_ADDR").await?;
     let ready = hints::Ready { bootstrap, http: http.local_addr()?, data: settings.places.to_string() };
     let (http, logs) = (Some(Arc::new(http) as Arc<dyn Listen>), Some(logs));
-    let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http, logs };
+    let outside =
+        Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, connect: Some(Arc::new(Tcp)), http, logs };
     let broker = tokio::select! {
         biased;
         // Nothing is served yet: stopping now is no more than not having started.

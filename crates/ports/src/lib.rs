@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use disk::Disk;
-pub use net::Listen;
+pub use net::{Connect, Listen};
 pub use random::Random;
 pub use spawn::Spawn;
 

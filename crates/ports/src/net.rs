@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The sending half of a connection. Vectored writes matter: answers are lists of slices.
 pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
@@ -44,5 +44,23 @@ impl Listen for TcpListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
+    }
+}
+
+/// The way to other machines.
+#[async_trait]
+pub trait Connect: Send + Sync + 'static {
+    /// A connection to a host, by its name or address.
+    async fn connect(&self, host: &str, port: u16) -> io::Result<(ReadHalf, WriteHalf)>;
+}
+
+/// Over TCP.
+pub struct Tcp;
+
+#[async_trait]
+impl Connect for Tcp {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<(ReadHalf, WriteHalf)> {
+        let (reader, writer) = TcpStream::connect((host, port)).await?.into_split();
+        Ok((Box::new(reader), Box::new(writer)))
     }
 }

@@ -58,6 +58,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::ledger::Replica;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 
 /// One API key, as this broker speaks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub struct Context {
     pub fetch_sessions: FetchSessions,
     /// The consumer groups.
     pub groups: Arc<Coordinator>,
+    /// Which other brokers cannot be reached.
+    pub(crate) peers: Arc<Peers>,
     /// This broker's id.
     pub broker_id: i32,
     /// The cluster's id, as clients see it.

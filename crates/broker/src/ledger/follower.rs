@@ -65,13 +65,20 @@ async fn follow(replica: &Replica) -> End {
 fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     let begun = replica.env.clock.now();
     let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
-    let applied = fold(&mut replica.state.write(), record, &entry).map_err(End::Failed)?;
+    let (applied, snapshot) = {
+        let mut state = replica.state.write();
+        let applied = fold(&mut state, record, &entry).map_err(End::Failed)?;
+        (applied, state.snapshot().map_or(0, |snapshot| snapshot.ordinal))
+    };
     replica.metrics.fold.applied(replica.env.clock.now() - begun, record.entry.len(), entry.time_ms);
     replica.waiters.wake(&applied.advanced);
     applied.deleted.iter().for_each(|topic| replica.waiters.wake_topic(*topic));
     replica.progress.send_modify(|progress| {
         progress.ordinal = record.position.ordinal;
         progress.bytes += record.entry.len() as u64;
+        if progress.snapshot != snapshot {
+            (progress.snapshot, progress.snapshot_bytes) = (snapshot, progress.bytes);
+        }
     });
     if record.nonce == replica.nonce {
         replica.pending.lock().resolve(record.n, applied.outcomes);

@@ -21,6 +21,7 @@ mod pending;
 mod roster;
 mod snapshots;
 mod start;
+mod sweep;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use kafscale_journal::{Journal, Pointer};
 use kafscale_log::read::Waiters;
 use kafscale_log::{CommitError, Ledger, Stopped};
 use kafscale_metadata::{Command, CommitBundle, Nonce, ObjectId, ObjectKind, Outcome, State, Verdict};
-use kafscale_ports::Env;
+use kafscale_ports::{Env, Spawn};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
@@ -82,7 +83,9 @@ pub struct Progress {
     pub ordinal: u64,
     /// Bytes of entries that were applied since the snapshot that this life began with.
     pub bytes: u64,
-    /// What `bytes` was when the newest snapshot was taken.
+    /// The last entry in the newest snapshot that was published.
+    pub snapshot: u64,
+    /// What `bytes` was when it was.
     pub snapshot_bytes: u64,
 }
 
@@ -133,6 +136,11 @@ impl Replica {
     /// This session.
     pub fn nonce(&self) -> Nonce {
         self.nonce
+    }
+
+    /// Where tasks are started.
+    pub(crate) fn tasks(&self) -> &dyn Spawn {
+        &*self.env.tasks
     }
 
     /// How far the fold is, as it goes on.

@@ -5,6 +5,9 @@
 //! older of the two kept snapshots holds, and the store drops the snapshot before that one. The fold never waits: it
 //! goes on while a clone of its tables is written.
 //!
+//! Of several brokers the one whose session has the lowest nonce takes them; the others do when one is overdue. Two that
+//! take one at a time do no harm: the pointer only goes up, and the loser's is swept away ([`sweep`](super::sweep)).
+//!
 //! A failure at any step leaves the pointer where it was; the next attempt starts anew, under a new number.
 
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use bytes::Bytes;
 use kafscale_journal::{Journal, Pointer};
 use kafscale_log::Ledger;
 use kafscale_log::store::{ObjectName, ObjectStore, PutError};
-use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, SnapshotRef, State, snapshot};
+use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, Session, SnapshotRef, State, snapshot};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -28,6 +31,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A snapshot waits for entries of at least this part of its predecessor's size.
 const FAIR_PART: u64 = 4;
+
+/// A snapshot is overdue when so many times as much has happened as it waits for.
+const OVERDUE: u64 = 2;
 
 /// When a snapshot is due.
 #[derive(Debug, Clone, Copy)]
@@ -70,18 +76,27 @@ impl Shelf {
     }
 }
 
+/// What one attempt came to.
+struct Taken {
+    snapshot: SnapshotRef,
+    /// What nothing refers to any more.
+    superseded: Option<SnapshotRef>,
+}
+
 /// Takes snapshots until the session is over.
 pub(crate) struct Snapshots {
-    pub(crate) replica: Arc<Replica>,
-    pub(crate) shelf: Shelf,
-    pub(crate) settings: SnapshotSettings,
-    /// Those that the pointer names, newest first; two at most.
-    pub(crate) kept: Vec<SnapshotRef>,
-    /// The size of the newest one, if this life wrote it.
-    pub(crate) newest_bytes: u64,
+    replica: Arc<Replica>,
+    shelf: Shelf,
+    settings: SnapshotSettings,
+    /// The size of the newest one that this life wrote.
+    newest_bytes: u64,
 }
 
 impl Snapshots {
+    pub(crate) fn new(replica: Arc<Replica>, shelf: Shelf, settings: SnapshotSettings) -> Self {
+        Self { replica, shelf, settings, newest_bytes: 0 }
+    }
+
     pub(crate) async fn run(mut self) {
         let mut over = self.replica.end.subscribe();
         tokio::select! {
@@ -95,12 +110,13 @@ impl Snapshots {
         loop {
             self.due().await;
             match self.take().await {
-                Ok(snapshot) => {
+                Ok(Taken { snapshot, superseded }) => {
                     info!(ordinal = snapshot.ordinal, "snapshot published");
-                    let superseded = self.kept.split_off(1.min(self.kept.len()));
-                    self.kept.insert(0, snapshot);
                     self.truncate().await;
-                    self.delete(&superseded).await;
+                    // Another broker may be starting from it: see the sweep.
+                    if self.replica.sessions.is_none() {
+                        self.delete(superseded.as_slice()).await;
+                    }
                 }
                 Err(why) => {
                     self.replica.metrics.snapshots.failed();
@@ -130,28 +146,40 @@ impl Snapshots {
         }
     }
 
-    fn newest(&self) -> Option<SnapshotRef> {
-        self.kept.first().copied()
+    /// Those that were published, newest first; two at most.
+    fn kept(&self) -> Vec<SnapshotRef> {
+        let state = self.replica.state();
+        [state.snapshot(), state.previous_snapshot()].into_iter().flatten().collect()
+    }
+
+    /// How many times as much must have happened before it is this broker's turn.
+    fn turn(&self) -> u64 {
+        let first = self.replica.state().live_sessions().map(Session::nonce).min();
+        if first.is_none_or(|first| first == self.replica.nonce) { 1 } else { OVERDUE }
     }
 
     /// Waits until enough was applied since the newest snapshot: enough entries or bytes, and a fair part of what a
     /// snapshot takes, so that a large state is not written again for every few entries.
     async fn due(&self) {
-        let (ordinal, bytes) = (self.newest().map_or(0, |s| s.ordinal), self.replica.progress.borrow().snapshot_bytes);
         let mut progress = self.replica.progress.subscribe();
         let (settings, size) = (self.settings, self.newest_bytes);
         let is_due = |now: &Progress| {
-            let (entries, bytes) = (now.ordinal - ordinal, now.bytes - bytes);
-            (entries >= settings.every_entries || bytes >= settings.every_bytes) && bytes >= size / FAIR_PART
+            let (entries, bytes) = (now.ordinal.saturating_sub(now.snapshot), now.bytes - now.snapshot_bytes);
+            if entries < settings.every_entries && bytes < settings.every_bytes {
+                return false;
+            }
+            let turn = self.turn();
+            let is_enough = entries / turn >= settings.every_entries || bytes / turn >= settings.every_bytes;
+            is_enough && bytes >= size / FAIR_PART
         };
         // An error means that the replica is gone, and this task with it.
         let _gone = progress.wait_for(is_due).await;
     }
 
-    async fn take(&mut self) -> Result<SnapshotRef, String> {
+    async fn take(&mut self) -> Result<Taken, String> {
         let begun = self.replica.env.clock.now();
         let state = self.replica.state.read().clone();
-        let bytes_then = self.replica.progress.borrow().bytes;
+        let kept = self.kept();
         let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
         let snapshot = SnapshotRef { object, ordinal: state.ordinal() };
         info!(ordinal = snapshot.ordinal, "writing a snapshot");
@@ -159,19 +187,22 @@ impl Snapshots {
         drop(state);
         let size = encoded.len() as u64;
         self.put(snapshot, encoded).await?;
-        if let Err(why) = self.confirm(snapshot).await {
-            // No entry names it. Left there, each further attempt would add another one until the disk is full.
-            self.delete(&[snapshot]).await;
-            self.replica.settle(object);
-            return Err(why);
-        }
-        self.publish(snapshot).await?;
+        let base = match self.confirm(snapshot, &kept).await {
+            Ok(base) => base,
+            Err(why) => {
+                // No entry names it. Left there, each further attempt would add another one until the disk is full.
+                self.delete(&[snapshot]).await;
+                self.replica.settle(object);
+                return Err(why);
+            }
+        };
+        self.publish(snapshot, base).await?;
         self.replica.settle(object);
         let clock = &self.replica.env.clock;
         self.replica.metrics.snapshots.published(clock.now() - begun, size, clock.wall_ms());
         self.newest_bytes = size;
-        self.replica.progress.send_modify(|progress| progress.snapshot_bytes = bytes_then);
-        Ok(snapshot)
+        let superseded = kept.get(1).copied().filter(|older| Some(*older) != base);
+        Ok(Taken { snapshot, superseded })
     }
 
     async fn put(&self, snapshot: SnapshotRef, bytes: Bytes) -> Result<(), String> {
@@ -187,25 +218,34 @@ impl Snapshots {
         }
     }
 
-    /// Reads the snapshot back and compares it with a fold of the journal's entries from the one before it.
-    async fn confirm(&self, snapshot: SnapshotRef) -> Result<(), String> {
+    /// Reads the snapshot back and compares it with a fold of the journal's entries from the one before it. Returns that
+    /// one: the newest of the kept ones that can be read.
+    async fn confirm(&self, snapshot: SnapshotRef, kept: &[SnapshotRef]) -> Result<Option<SnapshotRef>, String> {
         let stored = self.shelf.load(snapshot).await?;
-        let mut folded = match self.newest() {
-            Some(older) => self.shelf.load(older).await?,
-            None => State::new(),
-        };
+        let (base, mut folded) = self.base(kept).await?;
         catch_up(&*self.replica.journal, &mut folded, snapshot.ordinal).await?;
         if folded.hash() == stored.hash() && snapshot::content_hash(&folded) == snapshot::content_hash(&stored) {
-            return Ok(());
+            return Ok(base);
         }
         Err(format!("the snapshot at entry {} differs from the journal it was made from", snapshot.ordinal))
     }
 
-    async fn publish(&self, snapshot: SnapshotRef) -> Result<(), String> {
-        let kept: Vec<SnapshotRef> = [Some(snapshot), self.newest()].into_iter().flatten().collect();
+    async fn base(&self, kept: &[SnapshotRef]) -> Result<(Option<SnapshotRef>, State), String> {
+        let mut failure = None;
+        for older in kept {
+            match self.shelf.load(*older).await {
+                Ok(state) => return Ok((Some(*older), state)),
+                Err(why) => failure = failure.or(Some(why)),
+            }
+        }
+        failure.map_or_else(|| Ok((None, State::new())), Err)
+    }
+
+    async fn publish(&self, snapshot: SnapshotRef, base: Option<SnapshotRef>) -> Result<(), String> {
+        let kept: Vec<SnapshotRef> = [Some(snapshot), base].into_iter().flatten().collect();
         let pointer = Pointer {
             ordinal: snapshot.ordinal,
-            truncatable: self.newest().map_or(0, |older| older.ordinal),
+            truncatable: base.map_or(0, |older| older.ordinal),
             value: encode_kept(&kept),
         };
         let command = Command::PublishSnapshot { object: snapshot.object, ordinal: snapshot.ordinal };

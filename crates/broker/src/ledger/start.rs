@@ -11,9 +11,9 @@ use kafscale_journal::etcd::quota::Room;
 use kafscale_journal::sessions::Sessions;
 use kafscale_journal::{Identity, Journal, OpenError, Position, ReadError};
 use kafscale_log::read::Waiters;
-use kafscale_log::store::ObjectStore;
+use kafscale_log::store::{ObjectLister, ObjectStore};
 use kafscale_metadata::limits::FEATURE_LEVEL;
-use kafscale_metadata::{Command, Entry, Nonce, OpenSession, SnapshotRef, State};
+use kafscale_metadata::{Command, Entry, Nonce, OpenSession, State};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
@@ -26,7 +26,7 @@ use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Progress, Replica, expiry, follower, roster, went_back};
+use super::{End, Progress, Replica, expiry, follower, roster, sweep, went_back};
 use crate::metrics::Metrics;
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
@@ -71,6 +71,8 @@ pub struct Parts {
     pub room: Option<watch::Receiver<Room>>,
     /// Where snapshots are.
     pub store: Arc<dyn ObjectStore>,
+    /// Lists them, where other brokers may still read what is superseded.
+    pub lister: Option<Arc<dyn ObjectLister>>,
     /// The cluster's id: object names begin with it.
     pub cluster: u128,
     /// The journal's life: snapshot names have it.
@@ -88,8 +90,6 @@ pub struct Parts {
 /// The state as it was loaded.
 struct Loaded {
     state: State,
-    /// The snapshot that it was loaded from, and the one before it.
-    kept: Vec<SnapshotRef>,
     tail_bytes: u64,
 }
 
@@ -98,11 +98,12 @@ impl Replica {
     /// opening.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, LoadError> {
         let shelf = Shelf { store: Arc::clone(&parts.store), cluster: parts.cluster, incarnation: parts.incarnation };
-        let Loaded { state, kept, tail_bytes } = load(&*parts.journal, &shelf).await?;
-        info!(ordinal = state.ordinal(), snapshot = kept.first().map_or(0, |s| s.ordinal), tail_bytes, "state loaded");
+        let Loaded { state, tail_bytes } = load(&*parts.journal, &shelf).await?;
+        let snapshot = state.snapshot().map_or(0, |snapshot| snapshot.ordinal);
+        info!(ordinal = state.ordinal(), snapshot, tail_bytes, "state loaded");
         let (nonce, opened) = open(&parts).await?;
 
-        let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot_bytes: 0 };
+        let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot, snapshot_bytes: 0 };
         let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
         let replica = Arc::new(Self {
             env: parts.env.clone(),
@@ -120,12 +121,14 @@ impl Replica {
             metrics: parts.metrics,
             end: watch::Sender::new(None),
         });
-        let snapshots =
-            Snapshots { replica: Arc::clone(&replica), shelf, settings: parts.snapshots, kept, newest_bytes: 0 };
+        let snapshots = Snapshots::new(Arc::clone(&replica), shelf.clone(), parts.snapshots);
         let committer = Committer::new(Arc::clone(&replica), queue);
         replica.spawn("follower", follower::run(Arc::clone(&replica)));
         replica.spawn("committer", committer.run());
         replica.spawn("snapshots", snapshots.run());
+        if let Some(lister) = parts.lister {
+            replica.spawn("snapshot sweep", sweep::run(Arc::clone(&replica), shelf, lister));
+        }
         replica.spawn("roster", roster::run(Arc::clone(&replica)));
         replica.spawn("producer expiry", expiry::producers(Arc::clone(&replica)));
         replica.spawn("offset expiry", expiry::offsets(Arc::clone(&replica), parts.offsets));
@@ -190,29 +193,28 @@ fn opening(parts: &Parts, nonce: Nonce) -> Entry {
 }
 
 async fn load(journal: &dyn Journal, shelf: &Shelf) -> Result<Loaded, LoadError> {
-    let (mut state, kept) = match journal.pointer().await? {
+    let mut state = match journal.pointer().await? {
         Some(pointer) => newest_readable(shelf, &pointer.value).await?,
-        None => (State::new(), Vec::new()),
+        None => State::new(),
     };
     let end = journal.end().await?;
     if end.ordinal < state.ordinal() {
         return Err(LoadError::Journal(went_back(end.ordinal, state.ordinal())));
     }
     let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(LoadError::Journal)?;
-    Ok(Loaded { state, kept, tail_bytes })
+    Ok(Loaded { state, tail_bytes })
 }
 
 /// The newest of the kept snapshots that can be read; the journal still has what follows the older one.
-async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<(State, Vec<SnapshotRef>), LoadError> {
-    let mut kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
+async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<State, LoadError> {
+    let kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
     let mut failures = Vec::new();
-    while let Some(snapshot) = kept.first() {
-        match shelf.load(*snapshot).await {
-            Ok(state) => return Ok((state, kept)),
+    for snapshot in kept {
+        match shelf.load(snapshot).await {
+            Ok(state) => return Ok(state),
             Err(why) => {
                 warn!(error = %why, "a snapshot cannot be read; trying the one before it");
                 failures.push(why);
-                kept.remove(0);
             }
         }
     }

@@ -39,6 +39,7 @@ pub(super) async fn open(
         journal: Arc::<FileJournal>::clone(&journal),
         sessions: None,
         store,
+        lister: None,
         files: Some(journal),
         directory,
         room: None,

@@ -15,7 +15,7 @@ use kafscale_journal::etcd::quota::{Room, Watchman};
 use kafscale_journal::file::{FileJournal, Limits as JournalLimits, StartError as JournalError};
 use kafscale_journal::sessions::Sessions;
 use kafscale_log::store::s3::{CheckError, TlsError};
-use kafscale_log::store::{DirectoryStore, ListError, ObjectStore};
+use kafscale_log::store::{DirectoryStore, ListError, ObjectLister, ObjectStore};
 use kafscale_ports::{Disk, Env};
 use tokio::sync::watch;
 
@@ -28,6 +28,8 @@ pub struct Storage {
     /// The sessions of all brokers, if the journal is one of several.
     pub(crate) sessions: Option<Arc<dyn Sessions>>,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// Lists the store's objects, if other brokers write some.
+    pub(crate) lister: Option<Arc<dyn ObjectLister>>,
     pub(crate) whose: Whose,
     /// Of a journal on this machine: what it holds is measured.
     pub(crate) files: Option<Arc<FileJournal>>,
@@ -118,11 +120,16 @@ impl Storage {
     }
 
     /// What a cluster stands on, from its parts: for whoever simulates one.
-    pub fn of<J: Journal + Sessions>(journal: Arc<J>, store: Arc<dyn ObjectStore>, whose: Whose) -> Self {
+    pub fn of<J, S>(journal: Arc<J>, store: Arc<S>, whose: Whose) -> Self
+    where
+        J: Journal + Sessions,
+        S: ObjectStore + ObjectLister,
+    {
         Self {
             journal: Arc::<J>::clone(&journal),
             sessions: Some(journal),
-            store,
+            store: Arc::<S>::clone(&store),
+            lister: Some(store),
             whose,
             files: None,
             directory: None,

@@ -38,6 +38,7 @@ impl World {
             journal: self.journal.clone(),
             sessions: None,
             room: None,
+            lister: None,
             store: self.store.clone(),
             cluster: 1,
             incarnation: 2,

@@ -54,6 +54,7 @@ impl World {
             env: Env { clock, ..env },
             sessions: None,
             room: None,
+            lister: None,
             journal: journal.clone(),
             store: Arc::new(MemoryStore::new()),
             cluster: 1,

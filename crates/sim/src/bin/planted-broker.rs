@@ -34,7 +34,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         kafka.push(Arc::new(TcpListener::bind((&*listener.listen.host, listener.listen.port)).await?));
     }
     let http = Arc::new(TcpListener::bind((&*http.host, http.port)).await?);
-    let outside = Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, http: Some(http), logs: None };
+    let outside =
+        Outside { env: Env::real(), disk: Arc::new(RealDisk), kafka, connect: None, http: Some(http), logs: None };
     let broker = Broker::start_between(settings, outside, &Early).await?;
     bail!("the broker has ended by itself: {}", broker.ended().await)
 }

@@ -86,7 +86,7 @@ impl World<'_> {
             tasks: Arc::clone(&tasks),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.mount.clone());
-        let outside = Outside { env, disk, kafka: vec![self.net.listen()], http: None, logs: None };
+        let outside = Outside { env, disk, kafka: vec![self.net.listen()], connect: None, http: None, logs: None };
         let planted = Planted {
             chronicle: Arc::clone(&self.chronicle),
             bug: self.bug,

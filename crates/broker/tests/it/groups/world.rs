@@ -60,7 +60,8 @@ impl Life {
         let env =
             Env { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), tasks: Arc::<Tasks>::clone(&tasks) };
         let (listener, net) = pipes();
-        let outside = Outside { env, disk: Arc::new(RealDisk), kafka: vec![listener], http: None, logs: None };
+        let outside =
+            Outside { env, disk: Arc::new(RealDisk), kafka: vec![listener], connect: None, http: None, logs: None };
         Self { broker: Broker::start_between(settings, outside, between).await.unwrap(), net, tasks }
     }
 
