@@ -219,18 +219,37 @@ fn records_in_a_bucket_and_the_journal_in_a_directory() {
 #[test]
 fn places_that_do_not_go_together_are_named() {
     let (store, journal, directory) = (("store", "s3://records"), ("journal", "file:///j"), ("data-dir", "d"));
+    let etcd = ("journal", "etcd://h");
     for (flags, variables, words) in [
         (vec![store], &BUCKET[..], "nothing says where the journal's entries are: add --journal file:///DIR"),
         (vec![journal], &[], "nothing says where the records are: add --store s3://BUCKET/PREFIX"),
         (vec![store, directory], &BUCKET, "--store (KAFSCALE_STORE, KAFSCALE_S3_BUCKET) is there too"),
-        (vec![journal, directory], &[], "--journal (KAFSCALE_JOURNAL) is there too"),
+        (vec![journal, directory], &[], "--journal (KAFSCALE_JOURNAL, KAFSCALE_ETCD_ENDPOINTS) is there too"),
         (vec![store, journal], &[], "S3 region is missing"),
         (vec![store, ("journal", "j")], &BUCKET, "--journal=\"j\" is not valid: it takes file:///DIR"),
         (vec![("store", "records"), journal], &BUCKET, "does not begin with s3://"),
         (vec![], &BUCKET, "--s3-region (KAFSCALE_S3_REGION) is about a bucket, and none is named"),
         (vec![store, journal, ("s3-path-style", "maybe")], &BUCKET, "it takes true or false"),
+        (vec![("journal", "etcd://h:2379")], &[], "nothing says where the records are"),
+        (vec![store, ("journal", "etcd://h:0")], &BUCKET, "--journal=\"etcd://h:0\" is not valid"),
+        (vec![store, journal, ("etcd-ca", "f")], &BUCKET, "--etcd-ca (KAFSCALE_ETCD_CA) is about etcd"),
+        (vec![store, etcd, ("etcd-cert", "f")], &BUCKET, "--etcd-cert needs --etcd-key"),
+        (vec![store, etcd, ("etcd-username", "u")], &BUCKET, "--etcd-username needs --etcd-password"),
     ] {
         let m = message(&flags, variables);
         assert!(m.contains(words), "{m}");
     }
+}
+
+#[test]
+fn records_in_a_bucket_and_the_journal_in_etcd() {
+    let flags = [("store", "s3://records"), ("journal", "etcd://a:1,b/x"), ("identity", "pod"), ("rack", "z")];
+    let secret = [("KAFSCALE_ETCD_USERNAME", "u"), ("KAFSCALE_ETCD_PASSWORD", "hushhush")];
+    let settings = parse(&flags, &[&BUCKET[..], &secret[..]].concat()).unwrap();
+    assert_eq!(settings.places.to_string(), "s3://records and etcd://a:1,b:2379/x");
+    assert_eq!(settings.rack.as_deref(), Some("z"));
+    assert!(!format!("{settings:?}").contains("hushhush"));
+    let named = [("KAFSCALE_STORE", "s3://records"), ("KAFSCALE_ETCD_ENDPOINTS", "http://a:1,http://b:2379")];
+    let places = parse(&[], &[&named[..], &BUCKET[..]].concat()).unwrap().places;
+    assert_eq!(places.to_string(), "s3://records and etcd://a:1,b:2379/kafscale");
 }

@@ -65,10 +65,11 @@ async fn follow(replica: &Replica) -> End {
 fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     let begun = replica.env.clock.now();
     let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
-    let (applied, snapshot) = {
+    let (applied, snapshot, is_over) = {
         let mut state = replica.state.write();
         let applied = fold(&mut state, record, &entry).map_err(End::Failed)?;
-        (applied, state.snapshot().map_or(0, |snapshot| snapshot.ordinal))
+        let is_over = state.session(replica.nonce).is_some_and(|own| !own.is_live());
+        (applied, state.snapshot().map_or(0, |snapshot| snapshot.ordinal), is_over)
     };
     replica.metrics.fold.applied(replica.env.clock.now() - begun, record.entry.len(), entry.time_ms);
     replica.waiters.wake(&applied.advanced);
@@ -82,6 +83,9 @@ fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     });
     if record.nonce == replica.nonce {
         replica.pending.lock().resolve(record.n, applied.outcomes);
+    } else if is_over {
+        // The others have ended it, or the next life of this broker has: nothing of ours follows any more.
+        return Err(End::Fenced);
     }
     Ok(())
 }

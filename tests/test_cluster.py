@@ -1,0 +1,207 @@
+"""Several brokers over one bucket and one etcd: any of them takes any write, and none of them is missed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from harness import dataset, librdkafka, wire
+from harness.cluster import Broker, Cluster, Etcd
+from harness.s3 import BUCKET
+from harness.server import wait_until
+
+pytestmark = pytest.mark.ours("several brokers over one store")
+
+LEASE = 6
+FIVE = wire.record_batch([wire.Record(None, b"x", timestamp=dataset.FIRST_TIMESTAMP)] * 5)
+
+
+@pytest.fixture(scope="module")
+def services(scratch):
+    """One etcd and one S3 server; each test has a prefix of its own in both."""
+    own = Cluster(scratch / "services", brokers=0)
+    yield own
+    own.stop()
+
+
+@pytest.fixture
+def new_cluster(services, scratch, topic_name):
+    made = []
+
+    def make(**settings):
+        prefix = f"{topic_name}-{len(made)}"
+        made.append(Cluster(scratch / prefix, prefix=prefix, etcd=services.etcd, s3=services.s3, **settings))
+        return made[-1].start()
+
+    yield make
+    for cluster in made:
+        cluster.stop()
+
+
+def numbered(start, count, partition=0):
+    entry = lambda i: dataset.Entry(partition, i, dataset.FIRST_TIMESTAMP + i, None, b"%d" % i, ())
+    return [entry(i) for i in range(start, start + count)]
+
+
+def brokers_seen(broker):
+    listing = subprocess.run(["kcat", "-L", "-J", "-b", broker.bootstrap], capture_output=True, text=True, check=True, timeout=30)
+    return {b["id"] for b in json.loads(listing.stdout)["brokers"]}
+
+
+def test_any_broker_takes_any_write_and_any_read(new_cluster):
+    cluster = new_cluster()
+    cluster.create_topic("t", 3)
+    entries = dataset.reference_entries(9_000)
+    for i, broker in enumerate(cluster.brokers):
+        part = entries[3000 * i : 3000 * (i + 1)]
+        librdkafka.produce(broker, "t", part, enable_idempotence=True)
+    for broker in cluster.brokers:
+        dataset.assert_same(librdkafka.consume(broker, "t", len(entries)), entries)
+        assert brokers_seen(broker) == {0, 1, 2}
+
+
+def test_producers_at_every_broker_write_one_partition_at_once(new_cluster):
+    """Each speaks to its own broker alone, by the protocol: offsets are unique and without gaps."""
+    cluster = new_cluster()
+    cluster.create_topic("t", 1)
+    offsets, batches = [[] for _ in cluster.brokers], 40
+
+    def write(broker, seen):
+        with broker.connect() as connection:
+            for _ in range(batches):
+                answer = connection.produce("t", 0, FIVE)
+                assert answer.error == wire.NONE
+                seen.append(answer.offset)
+
+    writers = [threading.Thread(target=write, args=pair) for pair in zip(cluster.brokers, offsets)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    taken = sorted(sum(offsets, []))
+    assert taken == list(range(0, 5 * batches * len(cluster.brokers), 5))
+    assert all(seen == sorted(seen) for seen in offsets)
+
+
+def test_a_killed_broker_is_not_missed(new_cluster):
+    cluster = new_cluster()
+    cluster.create_topic("t", 3)
+    first, second, third = (numbered(1000 * i, 1000) for i in range(3))
+    librdkafka.produce(cluster.brokers[1], "t", first)
+    cluster.brokers[1].kill()
+    began = time.monotonic()
+    librdkafka.produce(cluster.brokers[0], "t", second, enable_idempotence=True)
+    assert time.monotonic() - began < LEASE, "nobody waited for its session to end"
+    dataset.assert_same(librdkafka.consume(cluster.brokers[2], "t", 2000, partitions=1), first + second)
+    wait_until(lambda: brokers_seen(cluster.brokers[0]) == {0, 2}, "its session is ended", seconds=3 * LEASE)
+    cluster.brokers[1].start()
+    librdkafka.produce(cluster.brokers[1], "t", third)
+    dataset.assert_same(librdkafka.consume(cluster.brokers[1], "t", 3000, partitions=1), first + second + third)
+
+
+def test_a_restarted_broker_takes_its_session_over_at_once(new_cluster):
+    broker = new_cluster(brokers=1).brokers[0]
+    broker.create_topic("t", 1)
+    for round in range(3):
+        librdkafka.produce(broker, "t", numbered(100 * round, 100))
+        broker.kill()
+        began = time.monotonic()
+        broker.start()
+        assert time.monotonic() - began < LEASE / 2
+    assert len(librdkafka.consume(broker, "t", 300, partitions=1)) == 300
+
+
+def test_a_second_broker_of_the_same_id_is_refused(new_cluster, scratch, topic_name):
+    cluster = new_cluster(brokers=2)
+    first = cluster.brokers[0]
+    second = Broker(scratch / f"{topic_name}-second", 0, cluster.etcd, cluster.s3, first.prefix)
+    second.place = lambda: [flag for flag in Broker.place(second) if not flag.startswith("--identity")]
+    done = subprocess.run(second.command(), capture_output=True, text=True, timeout=120, env=second.environment())
+    assert done.returncode == 1
+    assert "broker id 0 is in use by a live broker with another identity" in done.stderr
+    first.create_topic("t", 1)
+
+
+def test_a_broker_that_slept_past_its_lease_writes_nothing_more(new_cluster):
+    cluster = new_cluster(brokers=2)
+    cluster.create_topic("t", 1)
+    asleep, awake = cluster.brokers
+    librdkafka.produce(asleep, "t", numbered(0, 10))
+    asleep.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: brokers_seen(awake) == {1}, "the sleeper's session is ended", seconds=3 * LEASE)
+    librdkafka.produce(awake, "t", numbered(10, 10))
+    asleep.process.send_signal(signal.SIGCONT)
+    assert asleep.process.wait(30) == 1, "it ends, and whoever supervises it starts it again"
+    assert "ended this broker's session" in asleep.log_text()
+    asleep.start()
+    dataset.assert_same(librdkafka.consume(asleep, "t", 20, partitions=1), numbered(0, 20))
+
+
+def test_while_etcd_is_away_reads_go_on_and_writes_wait(new_cluster, scratch, topic_name):
+    etcd = Etcd(scratch / f"{topic_name}-etcd").start()
+    cluster = Cluster(scratch / topic_name, brokers=2, prefix=topic_name, etcd=etcd, s3=new_cluster(brokers=0).s3).start()
+    try:
+        cluster.create_topic("t", 1)
+        entries = numbered(0, 500)
+        librdkafka.produce(cluster.brokers[0], "t", entries[:100])
+        etcd.kill()
+        later = threading.Thread(target=librdkafka.produce, args=(cluster.brokers[1], "t", entries[100:]), kwargs={"enable_idempotence": True})
+        later.start()
+        for broker in cluster.brokers:
+            with broker.connect() as connection:
+                (answer,) = connection.fetch("t", {0: 0})
+                assert answer.error == wire.NONE and answer.records
+        etcd.start()
+        later.join(120)
+        assert not later.is_alive()
+        for broker in cluster.brokers:
+            dataset.assert_same(librdkafka.consume(broker, "t", 500, partitions=1), entries)
+    finally:
+        cluster.stop()
+        etcd.stop()
+
+
+def test_bucket_and_etcd_must_belong_together(new_cluster, scratch, topic_name):
+    one, other = new_cluster(brokers=1), new_cluster(brokers=1)
+    cases = [
+        (one.brokers[0].prefix, other.brokers[0].prefix, "one of --store and --journal is wrong"),
+        (one.brokers[0].prefix, f"{topic_name}-nowhere", "etcd has no cluster under"),
+        (f"{topic_name}-nowhere", one.brokers[0].prefix, "the bucket belongs to nobody"),
+    ]
+    for bucket_prefix, root, words in cases:
+        broker = Broker(scratch / f"{topic_name}-mixed", 7, one.etcd, one.s3, bucket_prefix)
+        flags = [f for f in broker.place() if not f.startswith(("--journal", "--store"))]
+        flags += [f"--store=s3://{BUCKET}/{bucket_prefix}", f"--journal=etcd://{one.etcd.address}/{root}"]
+        broker.place = lambda flags=flags: flags
+        done = subprocess.run(broker.command(), capture_output=True, text=True, timeout=60, env=broker.environment())
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
+def test_an_etcd_restored_from_an_old_backup_is_noticed(new_cluster, scratch, topic_name):
+    etcd = Etcd(scratch / f"{topic_name}-etcd").start()
+    s3 = new_cluster(brokers=0).s3
+    cluster = Cluster(scratch / topic_name, brokers=1, prefix=topic_name, etcd=etcd, s3=s3, arguments=["--snapshot-entries=10"]).start()
+    broker = cluster.brokers[0]
+    try:
+        broker.create_topic("t", 1)
+        etcd.kill()
+        shutil.copytree(etcd.directory / "data", etcd.directory / "backup")
+        etcd.start()
+        with broker.connect() as connection:
+            for _ in range(60):
+                assert connection.produce("t", 0, FIVE).error == wire.NONE
+        wait_until(lambda: "snapshot published" in broker.log_text(), "there is a snapshot")
+        etcd.kill()
+        shutil.rmtree(etcd.directory / "data")
+        shutil.copytree(etcd.directory / "backup", etcd.directory / "data")
+        etcd.start()
+        assert broker.process.wait(60) == 1, "a running broker stops"
+        assert "went back in time" in broker.log_text()
+        done = subprocess.run(broker.command(), capture_output=True, text=True, timeout=60, env=broker.environment())
+        assert done.returncode == 1 and "went back in time" in done.stderr, done.stderr
+    finally:
+        cluster.stop()
+        etcd.stop()
