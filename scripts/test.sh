@@ -20,13 +20,14 @@ consumer_group() { pytest test_groups.py test_group_admin.py test_group_tools.py
 protocol() { pytest test_protocol.py test_admin.py test_addresses.py test_transactional_id.py test_observed.py; }
 durability() { pytest test_long_run.py test_restart.py test_durable_order.py test_start_errors.py test_version.py; }
 s3() { pytest test_s3.py; }
+cluster() { pytest test_cluster.py; }
 hostile() { pytest test_hostile.py; }
 dist() { scripts/dist.sh && pytest test_dist.py; }
 kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
 clients_page() { (cd tests && ../.tools/venv/bin/python -m harness.clients_page --check); }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
-all=(scripts rust sim produce_consume consumer_group protocol durability s3 hostile dist kill_test clients_page)
+all=(scripts rust sim produce_consume consumer_group protocol durability s3 cluster hostile dist kill_test clients_page)
 suites=("${@:-${all[@]}}")
 # The page of clients is made from the results of one run, not of what a test was called before.
 (($#)) || rm -rf target/client-results
