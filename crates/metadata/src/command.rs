@@ -87,6 +87,11 @@ pub enum Command {
         /// Which one.
         nonce: Nonce,
     },
+    /// The entry's session is ready to coordinate groups, or is so no longer.
+    SetReady {
+        /// Which of both.
+        ready: bool,
+    },
     /// Creates a topic.
     CreateTopic(CreateTopic),
     /// Deletes a topic and all its records.
@@ -149,6 +154,32 @@ pub enum Command {
         /// Which group.
         group: String,
     },
+}
+
+impl Command {
+    /// The group that the command is of, if it is of one: then it must come from the group's coordinator.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Command::CompleteJoin(join) => Some(&join.group),
+            Command::CompleteSync(sync) => Some(&sync.group),
+            Command::ReplaceMember(replace) => Some(&replace.group),
+            Command::CommitOffsets(commit) => Some(&commit.group),
+            Command::DeleteOffsets { group, .. }
+            | Command::ExpireOffsets { group, .. }
+            | Command::DeleteGroup { group } => Some(group),
+            Command::OpenSession(_)
+            | Command::EndSession { .. }
+            | Command::SetReady { .. }
+            | Command::CreateTopic(_)
+            | Command::DeleteTopic { .. }
+            | Command::CommitBundle(_)
+            | Command::AllocateProducerIds { .. }
+            | Command::ExpireProducers { .. }
+            | Command::PublishSnapshot { .. }
+            | Command::AddPartitions { .. } => None,
+        }
+    }
 }
 
 /// See [`Command::OpenSession`].
@@ -320,4 +351,7 @@ pub enum Refusal {
     /// The group has members.
     #[error("the group is not empty")]
     GroupNotEmpty,
+    /// Another session coordinates the group. The command changed nothing.
+    #[error("not the coordinator")]
+    NotCoordinator,
 }

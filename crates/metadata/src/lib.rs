@@ -29,7 +29,7 @@ pub use encode::DecodeError;
 pub use fold::{Applied, Stop, apply};
 pub use snapshot::SnapshotError;
 pub use state::{
-    CommittedOffset, Expired, ExpiredOffsets, Extent, ExtentKind, Extents, Group, GroupStage, Member, Partition,
-    Producer, ProducerState, Session, SnapshotRef, State, Topic,
+    CommittedOffset, Expired, ExpiredOffsets, Extent, ExtentKind, Extents, Group, GroupStage, Leaders, Member,
+    Partition, Producer, ProducerState, Session, SnapshotRef, Standing, State, Topic,
 };
 pub use subscription::subscribed_topics;

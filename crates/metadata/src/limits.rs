@@ -2,7 +2,10 @@
 //! a change of one needs a new feature level.
 
 /// The feature level that this release understands. An entry above it stops the fold.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
+/// Since this feature level the commands of a group are refused of any session but its coordinator. Entries below it
+/// are of times when there was one broker, or are golden; they fold as they did.
+pub const COORDINATORS_SINCE: u32 = 3;
 
 /// Topics in the cluster.
 pub const TOPICS: usize = 100_000;

@@ -13,6 +13,7 @@ use crate::limits;
 
 mod check;
 mod check_groups;
+mod coordinators;
 mod groups;
 
 /// A batch that was accepted.
@@ -47,6 +48,8 @@ struct RefSession {
     nonce: u64,
     broker_id: i32,
     live: bool,
+    /// What it said of itself last.
+    ready: Option<bool>,
     next_n: u64,
     ranges: Vec<(ObjectKind, u32)>,
     low: u32,
@@ -71,6 +74,9 @@ pub struct Reference {
     published: Vec<u64>,
     groups: Vec<groups::RefGroup>,
     parts: Vec<groups::RefParts>,
+    /// Who lived, and what each said of itself; and how often that became another.
+    living: Vec<(u64, Option<bool>)>,
+    changes: u64,
 }
 
 impl Reference {
@@ -126,6 +132,7 @@ impl Reference {
                 nonce: entry.nonce,
                 broker_id: -1,
                 live: false,
+                ready: None,
                 next_n: 0,
                 ranges: vec![],
                 low: 0,
@@ -143,7 +150,7 @@ impl Reference {
             let mut outcome = Outcome::Refused(Refusal::NotAllowed);
             if let Command::OpenSession(open) = command {
                 if header && entry.n == 0 && i == 0 {
-                    outcome = self.open(me, open);
+                    outcome = self.open(me, entry, open);
                 }
             } else if header && self.sessions[me].live {
                 outcome = self.command(me, entry, command, &mut applied);
@@ -172,7 +179,7 @@ impl Reference {
         rising && entry.low <= ends.last().copied().unwrap_or(0)
     }
 
-    fn open(&mut self, me: usize, open: &OpenSession) -> Outcome {
+    fn open(&mut self, me: usize, entry: &Entry, open: &OpenSession) -> Outcome {
         let long = |text: &String| text.len() > limits::ADDRESS_BYTES;
         let bad_listener = open.listeners.iter().any(|l| long(&l.name) || long(&l.host));
         let bad_rack = open.rack.iter().any(long);
@@ -189,18 +196,31 @@ impl Reference {
         }
         self.sessions[me].live = true;
         self.sessions[me].broker_id = open.broker_id;
+        self.sessions_changed(entry);
         Outcome::Done
     }
 
     fn command(&mut self, me: usize, entry: &Entry, command: &Command, applied: &mut Applied) -> Outcome {
         let done = |ok: bool, refusal: Refusal| if ok { Outcome::Done } else { Outcome::Refused(refusal) };
+        if let Some(group) = command.group()
+            && entry.feature_level >= limits::COORDINATORS_SINCE
+            && self.coordinator(group) != Some(entry.nonce)
+        {
+            return Outcome::Refused(Refusal::NotCoordinator);
+        }
         match command {
             Command::OpenSession(_) => Outcome::Refused(Refusal::NotAllowed),
+            Command::SetReady { ready } => {
+                self.sessions[me].ready = Some(*ready);
+                self.sessions_changed(entry);
+                Outcome::Done
+            }
             Command::EndSession { nonce } => {
                 let found = self.sessions.iter_mut().find(|s| s.nonce == *nonce);
                 let known = found.is_some();
                 found.into_iter().for_each(|s| s.live = false);
                 self.session_ended(*nonce);
+                self.sessions_changed(entry);
                 done(known, Refusal::NotAllowed)
             }
             Command::CreateTopic(create) => self.create(create),

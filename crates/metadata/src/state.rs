@@ -9,6 +9,7 @@ mod groups;
 mod partition;
 mod producers;
 pub(crate) mod remembered;
+mod rendezvous;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ pub use extents::{Extent, ExtentKind, Extents};
 pub use groups::{CommittedOffset, Expired, ExpiredOffsets, Group, GroupStage, Member};
 pub use partition::{Partition, ProducerState};
 pub use producers::Producer;
-pub use sessions::Session;
+pub use rendezvous::Leaders;
+pub use sessions::{Session, Standing};
 
 pub(crate) use groups::{Gathered, Groups, Membership, Unfinished};
 pub(crate) use partition::KeptBatch;
@@ -172,6 +174,13 @@ impl State {
     /// The live sessions, by broker id.
     pub fn live_sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.live.values().filter_map(|nonce| self.sessions.get(*nonce))
+    }
+
+    /// How often it has changed which sessions live and which are ready, since entries of level 3. While it stays the
+    /// same no group moves; after one change a group that is where it was has not been elsewhere in between.
+    #[must_use]
+    pub fn session_changes(&self) -> u64 {
+        self.sessions.changes
     }
 
     /// One past the last object number that a session may use; 0 for a session that was never opened.

@@ -39,6 +39,7 @@ fn life() -> Vec<Entry> {
         Command::PublishSnapshot { object, ordinal: 3 },
         Command::ExpireProducers { idle: vec![(4, 1_700_000_000_002), (5, 0)] },
         Command::DeleteTopic { topic },
+        Command::SetReady { ready: true },
         Command::EndSession { nonce: 77 },
     ];
     let kinds = |n| match n {

@@ -30,6 +30,7 @@ pub(super) fn refusal(refusal: Refusal) -> ErrorCode {
         Refusal::IllegalGeneration => ErrorCode::IllegalGeneration,
         Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         Refusal::GroupNotEmpty => ErrorCode::NonEmptyGroup,
+        Refusal::NotCoordinator => ErrorCode::NotCoordinator,
     }
 }
 

@@ -271,6 +271,7 @@ fn estimate(command: &Command) -> usize {
         Command::DeleteGroup { group } => 16 + group.len(),
         Command::OpenSession(_)
         | Command::EndSession { .. }
+        | Command::SetReady { .. }
         | Command::DeleteTopic { .. }
         | Command::AllocateProducerIds { .. }
         | Command::AddPartitions { .. }

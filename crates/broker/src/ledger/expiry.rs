@@ -1,6 +1,7 @@
 //! Proposes what is to be forgotten: producer ids that were idle on all partitions for a day, and offsets of groups that
 //! nobody committed for the retention time (which ones, is `kafscale_metadata`'s to say). The fold decides: what was
 //! used after what the proposal saw lives on, so a late proposal of a paused broker does no harm.
+//! Any broker expires producer ids; offsets only the coordinator of their group, whose command alone the fold takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,13 +82,19 @@ async fn expire_offsets(replica: &Replica, retention: Duration) -> Result<(), Co
     let before_ms = replica.env.clock.wall_ms().saturating_sub(retention_ms);
     let mut from: Arc<str> = "".into();
     loop {
-        let look = replica.state().expired_offsets(before_ms, &from);
+        let look = {
+            let state = replica.state();
+            let mut look = state.expired_offsets(before_ms, &from);
+            look.found.retain(|found| state.coordinates(replica.nonce(), &found.group));
+            look
+        };
         if !look.found.is_empty() {
             let offsets: usize = look.found.iter().map(|found| found.offsets.len()).sum();
             info!(groups = look.found.len(), offsets, "expiring offsets of groups");
         }
         for outcome in join_all(look.found.into_iter().map(|found| replica.propose(command(found)))).await {
-            // A refusal would be the fold's of a session that has ended; the loop ends with that session.
+            // Refused: the group has moved, and its next coordinator looks; or this session has ended, and the loop
+            // ends with it.
             let _done = outcome?;
         }
         let Some(next) = look.next else { return Ok(()) };

@@ -150,7 +150,7 @@ impl Failure {
     /// it is nothing that they could do something about, and clients end on it.
     fn error_of_join(self, beyond: Error) -> Error {
         match self {
-            Self::NotDecided(_) | Self::Refused(Refusal::LimitReached) => self.error(beyond),
+            Self::NotDecided(_) | Self::Refused(Refusal::LimitReached | Refusal::NotCoordinator) => self.error(beyond),
             Self::Refused(_) => Error::Retry,
         }
     }
@@ -168,6 +168,7 @@ impl Failure {
                 Refusal::IllegalGeneration => Error::IllegalGeneration,
                 Refusal::RebalanceInProgress => Error::RebalanceInProgress,
                 Refusal::GroupNotEmpty => Error::NotEmpty,
+                Refusal::NotCoordinator => Error::NotCoordinator,
                 // Not said of groups, but "not allowed": memory and state differed. They do not any more.
                 Refusal::NotAllowed
                 | Refusal::TopicExists

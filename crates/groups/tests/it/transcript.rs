@@ -311,6 +311,7 @@ impl Play {
             Command::DeleteGroup { group } => format!("delete {group}"),
             Command::OpenSession(_)
             | Command::EndSession { .. }
+            | Command::SetReady { .. }
             | Command::CreateTopic(_)
             | Command::DeleteTopic { .. }
             | Command::AddPartitions { .. }

@@ -65,6 +65,7 @@ fn command_to(command: &Command, time_ms: i64) -> proto::Command {
             Kind::ExpireOffsets(groups::expire_to(group, *generation, offsets, time_ms))
         }
         Command::DeleteGroup { group } => Kind::DeleteGroup(proto::DeleteGroup { group: group.clone() }),
+        Command::SetReady { ready } => Kind::SetReady(proto::SetReady { ready: *ready }),
     };
     proto::Command { kind: Some(kind) }
 }
@@ -96,6 +97,7 @@ fn command_from(message: proto::Command, time_ms: i64) -> Result<Command, Decode
             Command::ExpireOffsets { group: expire.group, generation: expire.generation, offsets }
         }
         Kind::DeleteGroup(delete) => Command::DeleteGroup { group: delete.group },
+        Kind::SetReady(set) => Command::SetReady { ready: set.ready },
     })
 }
 

@@ -6,6 +6,11 @@
 //! | 1 | the message |
 //! | 2 | its length (4 bytes, little-endian), then the message, zstd |
 //!
+//! Each entry names its feature level, what a broker must understand to fold it: 1 is where it began, 2 brought consumer
+//! groups and partitions that are added, 3 the commands of sessions that are ready to coordinate groups or withdraw (and
+//! groups' commands are refused of any other session since). A release writes its own level, and folds older entries
+//! as the release that wrote them did.
+//!
 //! Decoding takes any bytes: it never panics, what it allocates is bounded by the bytes that are there and by
 //! [`MESSAGE_BYTES_MAX`], and what it does not understand is an error. This file owns the envelope; the columns of a
 //! bundle are in [`columns`], commands of groups in [`groups`], the others in [`commands`].

@@ -141,6 +141,9 @@ fn command_fields(bytes: &mut Bytes, command: &Command) {
         Command::DeleteGroup { group } => {
             bytes.u8(16).text(group);
         }
+        Command::SetReady { ready } => {
+            bytes.u8(17).u8(u8::from(*ready));
+        }
     }
 }
 
@@ -257,5 +260,6 @@ fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::IllegalGeneration => 11,
         Refusal::RebalanceInProgress => 12,
         Refusal::GroupNotEmpty => 13,
+        Refusal::NotCoordinator => 14,
     }
 }

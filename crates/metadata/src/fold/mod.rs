@@ -19,7 +19,7 @@ mod topic;
 pub use topic::is_topic_name;
 
 use crate::command::{Command, Entry, ObjectId, ObjectKind, Outcome, Refusal, TopicId, TopicPartition};
-use crate::limits::{FEATURE_LEVEL, RESERVATIONS};
+use crate::limits::{COORDINATORS_SINCE, FEATURE_LEVEL, RESERVATIONS};
 use crate::state::{Session, SnapshotRef, State};
 
 /// Why the fold cannot go on. The state is as it was before the entry.
@@ -114,9 +114,18 @@ fn apply_next(state: &mut State, entry: &Entry) -> Applied {
 
 /// One command of a live session.
 fn run(state: &mut State, entry: &Entry, command: &Command, applied: &mut Applied) -> Outcome {
+    if command.group().is_some_and(|group| !coordinates(state, entry, group)) {
+        return Outcome::Refused(Refusal::NotCoordinator);
+    }
     match command {
         Command::OpenSession(_) => Outcome::Refused(Refusal::NotAllowed),
-        Command::EndSession { nonce } => answer(session::end(state, *nonce).then_some(()).ok_or(Refusal::NotAllowed)),
+        Command::EndSession { nonce } => {
+            answer(session::end(state, entry, *nonce).then_some(()).ok_or(Refusal::NotAllowed))
+        }
+        Command::SetReady { ready } => {
+            session::set_ready(state, entry, *ready);
+            Outcome::Done
+        }
         Command::CreateTopic(create) => answer(topic::create(state, create)),
         Command::DeleteTopic { topic } => {
             let result = topic::delete(state, *topic);
@@ -147,6 +156,12 @@ fn run(state: &mut State, entry: &Entry, command: &Command, applied: &mut Applie
             Outcome::Done
         }
     }
+}
+
+/// Whether the entry's session coordinates the group here, between the commands before and the commands after. So two
+/// sessions that both believe that they do cannot both complete a generation, nor commit.
+fn coordinates(state: &State, entry: &Entry, group: &str) -> bool {
+    entry.feature_level < COORDINATORS_SINCE || state.coordinates(entry.nonce, group)
 }
 
 fn answer(result: Result<(), Refusal>) -> Outcome {

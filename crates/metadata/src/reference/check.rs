@@ -5,8 +5,8 @@ use crate::command::TopicPartition;
 use crate::state::{Extent, State};
 
 impl Reference {
-    /// Compares every partition (high watermark, and each extent batch by batch), every group and every living producer. The error
-    /// names the first difference.
+    /// Compares every partition (high watermark, and each extent batch by batch), every group with its
+    /// coordinator, and every living producer. The error names the first difference.
     pub fn check(&self, state: &State) -> Result<(), String> {
         if self.ordinal != state.ordinal() {
             return Err(format!("ordinal {} and {}", self.ordinal, state.ordinal()));
@@ -20,7 +20,16 @@ impl Reference {
         for partition in self.partitions() {
             self.check_partition(state, partition)?;
         }
+        if self.changes != state.session_changes() {
+            return Err(format!("sessions changed {} and {} times", self.changes, state.session_changes()));
+        }
         self.check_groups(state)?;
+        for group in ["g", "h", "", "another"].into_iter().chain(state.groups().map(|(id, _)| id)) {
+            let (mine, theirs) = (self.coordinator(group), state.coordinator(group).map(crate::state::Session::nonce));
+            if mine != theirs {
+                return Err(format!("{mine:?} and {theirs:?} coordinate {group}"));
+            }
+        }
         let mut mine: Vec<_> = self.producers.iter().map(|p| (p.id, p.last_activity, p.strict)).collect();
         mine.sort_unstable();
         let theirs: Vec<_> = state.producers.iter().map(|p| (p.id, p.last_activity, p.strict)).collect();

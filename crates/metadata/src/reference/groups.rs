@@ -63,7 +63,7 @@ impl RefGroup {
 }
 
 impl RefParts {
-    fn group(&self) -> &str {
+    pub(super) fn group(&self) -> &str {
         let join = self.joins.first().map(|j| j.group.as_str());
         join.or(self.syncs.first().map(|s| s.group.as_str())).unwrap_or_default()
     }

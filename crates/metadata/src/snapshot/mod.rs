@@ -8,6 +8,8 @@
 //! frames        zstd; each frame behind its length, a varint (proto/snapshot.proto)
 //! ```
 //!
+//! Version 1 had no groups; version 2 did not say which sessions are ready to coordinate them, which none was then.
+//!
 //! The frames are a pure function of the state: two states are equal if and only if their frames are. (The compressed
 //! bytes also depend on the compressor's version, so it is [`content_hash`] that brokers compare.) Writing and reading
 //! go frame by frame, a partition or a few thousand extents at a time. Reading takes any bytes: what it allocates is
@@ -27,8 +29,9 @@ use crate::encode::{DecodeError, proto};
 use crate::state::State;
 
 const MAGIC: &[u8; 8] = b"KFSSNAP\n";
-/// The format that is written, and the newest that is read. Version 1 had no groups.
-pub const VERSION: u32 = 2;
+/// The format that is written, and the newest that is read. Version 1 had no groups, version 2 no
+/// standing of sessions.
+pub const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 28;
 const ZSTD_LEVEL: i32 = 1;
 /// The largest frame: a million remembered pairs fit.

@@ -11,7 +11,8 @@ use crate::encode::commands::{configs_from, id_from, listeners_from, reservation
 use crate::encode::proto::{self, frame::Kind};
 use crate::limits::{BATCHES_PER_PRODUCER, LIVING_PRODUCERS, PARTITIONS, REMEMBERED_PAIRS};
 use crate::state::{
-    Extent, ExtentKind, KeptBatch, Pairs, Partition, Producer, ProducerState, Session, SnapshotRef, State, Topic,
+    Extent, ExtentKind, KeptBatch, Pairs, Partition, Producer, ProducerState, Session, SnapshotRef, Standing, State,
+    Topic,
 };
 
 pub(super) const COLUMNS: SnapshotError = Damaged("columns of different lengths");
@@ -73,6 +74,7 @@ impl Builder {
         self.state.hash = head.hash;
         self.state.next_producer_id = head.next_producer_id;
         self.state.remembered.deletions = head.deletions;
+        self.state.sessions.changes = head.session_changes;
         if head.snapshots.len() > self.state.snapshots.len() {
             return Err(Damaged("too many snapshots"));
         }
@@ -90,11 +92,15 @@ impl Builder {
             identity: id_from(&message.identity)?,
             listeners: listeners_from(message.listeners)?,
             rack: message.rack,
+            standing: standing_from(message.standing)?,
             ended: message.ended,
             next_n: message.next_n,
             reservations: reservations_from(&message.reserved_kinds, &message.reserved_ends)?,
             low: message.low,
         };
+        if session.ended.is_some() && session.standing != Standing::New {
+            return Err(Damaged("a session that has ended and is ready"));
+        }
         let sessions = &mut self.state.sessions;
         if session.is_live() && sessions.live.insert(session.broker_id, session.nonce).is_some() {
             return Err(Damaged("two live sessions of one broker"));
@@ -241,6 +247,15 @@ impl Builder {
             self.state.topics.insert(topic.id, Arc::new(topic));
         }
         Ok(())
+    }
+}
+
+fn standing_from(standing: i32) -> Result<Standing, SnapshotError> {
+    match proto::Standing::try_from(standing) {
+        Ok(proto::Standing::New) => Ok(Standing::New),
+        Ok(proto::Standing::Ready) => Ok(Standing::Ready),
+        Ok(proto::Standing::Withdrawn) => Ok(Standing::Withdrawn),
+        Err(_) => Err(Damaged("an unknown standing of a session")),
     }
 }
 

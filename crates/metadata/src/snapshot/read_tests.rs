@@ -4,7 +4,7 @@ use super::*;
 use crate::encode::commands::id_to;
 
 fn head() -> Kind {
-    Kind::Head(proto::Head { ordinal: 5, hash: 6, next_producer_id: 7, deletions: 0, snapshots: vec![] })
+    Kind::Head(proto::Head { ordinal: 5, hash: 6, next_producer_id: 7, ..Default::default() })
 }
 
 fn session(nonce: u64, broker_id: i32) -> Kind {
@@ -103,6 +103,18 @@ fn what_came_twice() {
     let configs = vec![config.clone(), config];
     let topic = proto::TopicState { topic: id_to(1), name: "t".to_owned(), configs, ..Default::default() };
     assert!(ended(vec![head(), Kind::Topic(topic)]).is_err());
+}
+
+#[test]
+fn standings_that_cannot_be() {
+    let with = |standing: i32, ended_at: Option<u64>| {
+        let (identity, ended_at) = (id_to(1), ended_at);
+        let session = proto::SessionState { nonce: 1, identity, standing, ended: ended_at, ..Default::default() };
+        ended(vec![head(), Kind::Session(session)])
+    };
+    assert!(with(0, Some(3)).is_ok() && with(1, None).is_ok() && with(2, None).is_ok());
+    assert_eq!(with(3, None), Err(Damaged("an unknown standing of a session")));
+    assert_eq!(with(1, Some(3)), Err(Damaged("a session that has ended and is ready")));
 }
 
 #[test]

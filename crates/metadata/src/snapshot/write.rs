@@ -7,7 +7,7 @@ use crate::command::Reservation;
 use crate::encode::columns::{deltas, run_lengths};
 use crate::encode::commands::{configs_to, id_to, listeners_to, publish_to, reservations_to};
 use crate::encode::proto::{self, frame::Kind};
-use crate::state::{Extent, Pairs, Partition, Producer, ProducerState, Session, State, Topic};
+use crate::state::{Extent, Pairs, Partition, Producer, ProducerState, Session, Standing, State, Topic};
 
 /// Calls `sink` with each frame, its length in front of it.
 pub(super) fn frames(state: &State, sink: &mut impl FnMut(&[u8])) {
@@ -57,6 +57,7 @@ fn head(state: &State) -> proto::Head {
         hash: state.hash,
         next_producer_id: state.next_producer_id,
         deletions: state.remembered.deletions,
+        session_changes: state.sessions.changes,
         snapshots: state.snapshots.iter().flatten().map(|s| publish_to(s.object, s.ordinal)).collect(),
     }
 }
@@ -75,6 +76,12 @@ fn session_to(session: &Session) -> proto::SessionState {
         reserved_kinds,
         reserved_ends,
         low: session.low,
+        standing: match session.standing {
+            Standing::New => proto::Standing::New,
+            Standing::Ready => proto::Standing::Ready,
+            Standing::Withdrawn => proto::Standing::Withdrawn,
+        }
+        .into(),
     }
 }
 

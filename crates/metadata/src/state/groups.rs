@@ -364,11 +364,11 @@ impl Groups {
         self.unfinished.insert(id.into(), unfinished);
     }
 
-    /// Drops all that a session has begun.
-    pub(crate) fn drop_unfinished_of(&mut self, nonce: Nonce) {
-        let of_it = self.unfinished.iter().filter(|(_, unfinished)| unfinished.nonce == nonce);
-        let of_it: Vec<Arc<str>> = of_it.map(|(id, _)| id.clone()).collect();
-        for id in of_it {
+    /// Drops what was begun, by group and by who began it.
+    pub(crate) fn drop_unfinished(&mut self, drop: impl Fn(&str, Nonce) -> bool) {
+        let dropped = self.unfinished.iter().filter(|(id, unfinished)| drop(id, unfinished.nonce));
+        let dropped: Vec<Arc<str>> = dropped.map(|(id, _)| id.clone()).collect();
+        for id in dropped {
             self.take_unfinished(&id);
         }
     }

@@ -7,6 +7,19 @@ use std::collections::BTreeMap;
 
 use crate::command::{Listener, Nonce, ObjectKind, Reservation};
 
+/// Whether a session is to coordinate groups; the better one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Standing {
+    /// It stops, or cannot reach its own listener: only if there is no other.
+    Withdrawn,
+    /// It has said nothing yet: only if none is ready. A broker that dies in its first minute, again and again, takes
+    /// no groups.
+    #[default]
+    New,
+    /// It has lived for a while.
+    Ready,
+}
+
 /// One life of one broker process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -15,6 +28,7 @@ pub struct Session {
     pub(crate) identity: u128,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) rack: Option<String>,
+    pub(crate) standing: Standing,
     /// The ordinal of its end.
     pub(crate) ended: Option<u64>,
     /// The number of its next entry.
@@ -53,6 +67,12 @@ impl Session {
     #[must_use]
     pub fn rack(&self) -> Option<&str> {
         self.rack.as_deref()
+    }
+
+    /// Whether groups go to it; [`Standing::New`] once it has ended.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether it has not ended.
@@ -104,6 +124,8 @@ impl Session {
 pub(crate) struct Sessions {
     pub(crate) by_nonce: BTreeMap<Nonce, Session>,
     pub(crate) live: BTreeMap<i32, Nonce>,
+    /// See [`crate::State::session_changes`].
+    pub(crate) changes: u64,
 }
 
 impl Sessions {
@@ -115,15 +137,15 @@ impl Sessions {
         self.get(nonce).is_some_and(Session::is_live)
     }
 
-    /// Ends a session; a second end does nothing. False if there never was such a session.
-    pub(crate) fn end(&mut self, nonce: Nonce, ordinal: u64) -> bool {
-        let Some(session) = self.by_nonce.get_mut(&nonce) else { return false };
+    /// Ends a session; a second end does nothing.
+    pub(crate) fn end(&mut self, nonce: Nonce, ordinal: u64) {
+        let Some(session) = self.by_nonce.get_mut(&nonce) else { return };
         if session.ended.is_none() {
             session.ended = Some(ordinal);
             session.listeners = Vec::new();
             session.rack = None;
+            session.standing = Standing::New;
             self.live.remove(&session.broker_id);
         }
-        true
     }
 }

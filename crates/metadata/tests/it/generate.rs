@@ -23,8 +23,9 @@ pub(crate) enum Step {
 pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<Step>> {
     let n_off = prop_oneof![30 => Just(0_i8), 1 => Just(-1_i8), 1 => Just(1_i8)];
     let entry = (1_u64..4, n_off, commands(), header()).prop_map(|(session, n_off, commands, (time_ms, grow, low))| {
-        let entry =
-            Entry { feature_level: FEATURE_LEVEL, nonce: session, n: 0, time_ms, reserved: grow, low, commands };
+        // What an older release wrote, now and then: any session may speak for a group there.
+        let feature_level = if time_ms % 5 == 1 { 2 } else { FEATURE_LEVEL };
+        let entry = Entry { feature_level, nonce: session, n: 0, time_ms, reserved: grow, low, commands };
         Step::Entry { n_off, entry }
     });
     vec(prop_oneof![20 => entry, 1 => Just(Step::Restore)], 1..length)
@@ -67,6 +68,7 @@ pub(crate) fn fit(state: &State, sent: &mut Sent, n_off: i8, mut entry: Entry) -
             Command::PublishSnapshot { object, .. } => object.nonce = entry.nonce,
             Command::OpenSession(_)
             | Command::EndSession { .. }
+            | Command::SetReady { .. }
             | Command::CreateTopic(_)
             | Command::DeleteTopic { .. }
             | Command::AllocateProducerIds { .. } => {}
@@ -143,6 +145,7 @@ fn command() -> impl Strategy<Value = Command> {
         .prop_map(|(nonce, number, ordinal)| Command::PublishSnapshot { object: ObjectId { nonce, number }, ordinal });
     prop_oneof![
         1 => (1_u64..5).prop_map(|nonce| Command::EndSession { nonce }),
+        2 => any::<bool>().prop_map(|ready| Command::SetReady { ready }),
         5 => create,
         1 => (0_u128..9).prop_map(|id| Command::DeleteTopic { topic: TopicId(id) }),
         40 => bundle().prop_map(Command::CommitBundle),
@@ -216,6 +219,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         open,
         any::<u64>().prop_map(|nonce| Command::EndSession { nonce }),
+        any::<bool>().prop_map(|ready| Command::SetReady { ready }),
         create,
         any::<u128>().prop_map(|id| Command::DeleteTopic { topic: TopicId(id) }),
         any_bundle().prop_map(Command::CommitBundle),

@@ -2,8 +2,9 @@
 //! hashes: a difference means that two brokers of a cluster being upgraded would disagree.
 //!
 //! `testdata/journal-LEVEL.bin`: for each entry its length (4 bytes, little-endian) and its bytes. They were made by
-//! [`entries`] and [`groups::entries`], which must never change; a new level of features gets a new file beside them.
+//! [`entries`], [`groups::entries`] and [`coordinators::entries`], which must never change; a new level of features gets a new file beside them.
 
+mod coordinators;
 mod groups;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ struct Golden {
     content_hash: u64,
 }
 
-const JOURNALS: [Golden; 2] = [
+const JOURNALS: [Golden; 3] = [
     Golden { level: 1, entries, count: ENTRIES, hash: 0xbe34_3181_dc90_842f, content_hash: 0x3a36_9b5d_30b5_c38a },
     Golden {
         level: 2,
@@ -38,6 +39,13 @@ const JOURNALS: [Golden; 2] = [
         count: groups::ENTRIES,
         hash: 0xe32c_5ac3_0558_fdb4,
         content_hash: 0xd210_ba32_0131_475e,
+    },
+    Golden {
+        level: 3,
+        entries: coordinators::entries,
+        count: coordinators::ENTRIES,
+        hash: 0x4d4e_eb88_7ee2_b22d,
+        content_hash: 0x5df6_e878_4d79_88bb,
     },
 ];
 
@@ -84,12 +92,26 @@ fn golden_journals_say_what_they_said() {
     }
 }
 
-/// The groups of level 2 are worth their name: everything is accepted now and then, and refused.
+/// The groups of levels 2 and 3 are worth their name: everything is accepted now and then, and refused.
 #[test]
 fn the_golden_groups_reach_what_there_is() {
+    let (groups, outcomes) = reached(groups::entries());
+    println!("{outcomes:#?}");
+    assert!(outcomes.len() > 25 && groups > 2);
+    let (groups, outcomes) = reached(coordinators::entries());
+    let not = |((_, outcome), count): (&(String, String), &u32)| {
+        if outcome.contains("NotCoordinator") { *count } else { 0 }
+    };
+    assert!(outcomes.iter().map(not).sum::<u32>() > 50);
+    println!("{outcomes:#?}");
+    assert!(outcomes.len() > 30 && groups > 2);
+}
+
+/// How many groups there are at the end, and how often each command had each outcome.
+fn reached(entries: Vec<Entry>) -> (usize, BTreeMap<(String, String), u32>) {
     let (mut state, mut reference) = (State::new(), Reference::new());
     let mut outcomes = BTreeMap::<(String, String), u32>::new();
-    for (ordinal, entry) in (1..).zip(groups::entries()) {
+    for (ordinal, entry) in (1..).zip(entries) {
         let applied = apply(&mut state, ordinal, &entry).unwrap();
         assert_eq!(Ok(&applied), reference.apply(ordinal, &entry).as_ref());
         for (command, outcome) in entry.commands.iter().zip(applied.outcomes) {
@@ -98,15 +120,14 @@ fn the_golden_groups_reach_what_there_is() {
         }
     }
     reference.check(&state).unwrap();
-    println!("{outcomes:#?}");
-    assert!(outcomes.len() > 25 && state.group_count() > 2);
+    (state.group_count(), outcomes)
 }
 
 /// Writes the files of the newest level anew; by hand, and only for a new format.
 #[test]
 #[ignore = "writes the golden files"]
 fn write_the_golden_journal() {
-    let [_, golden] = JOURNALS;
+    let [_, _, golden] = JOURNALS;
     let entries: Vec<Vec<u8>> = (golden.entries)().iter().map(Entry::encode).collect();
     let framed = entries.iter().flat_map(|e| [&(e.len() as u32).to_le_bytes(), e.as_slice()].concat());
     fs::write(path("journal", golden.level), framed.collect::<Vec<u8>>()).unwrap();

@@ -74,8 +74,8 @@ fn what_is_no_snapshot_says_what_it_is() {
     assert_eq!(snapshot::decode(b""), Err(SnapshotError::NotASnapshot));
     assert_eq!(snapshot::decode(b"KFSSNAP\n"), Err(SnapshotError::Damaged("its header is cut off")));
     let mut newer = good.clone();
-    newer[8] = 3;
-    assert_eq!(snapshot::decode(&newer), Err(SnapshotError::Newer { version: 3 }));
+    newer[8] = 4;
+    assert_eq!(snapshot::decode(&newer), Err(SnapshotError::Newer { version: 4 }));
     for length in (8..good.len()).step_by(61) {
         assert!(matches!(snapshot::decode(&good[..length]), Err(SnapshotError::Damaged(_))), "{length}");
     }
@@ -89,7 +89,7 @@ fn what_is_no_snapshot_says_what_it_is() {
 /// A snapshot with a checksum that fits, whatever the frames are.
 fn sealed(frames: &[u8]) -> Vec<u8> {
     let body = zstd::bulk::compress(frames, 1).unwrap();
-    let header = [2_u32.to_le_bytes().as_slice(), (frames.len() as u64).to_le_bytes().as_slice()].concat();
+    let header = [snapshot::VERSION.to_le_bytes().as_slice(), (frames.len() as u64).to_le_bytes().as_slice()].concat();
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&header);
     hasher.update(&body);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! > SESSION [time=MS] [low=N] [reserve=KIND:END,…] [n=N] COMMAND ; COMMAND
-//!   open ID | end SESSION | create NAME PARTITIONS | delete NAME | allocate COUNT | expire ID:SEEN,…
+//!   open ID | end SESSION | ready | withdraw | create NAME PARTITIONS | delete NAME | allocate COUNT | expire ID:SEEN,…
 //!   publish NUMBER ORDINAL | add NAME PARTITIONS
 //!   commit NUMBER NAME/PARTITION: BATCH … | NAME/PARTITION: BATCH …
 //!     BATCH = [PRODUCER.EPOCH#SEQUENCE]+RECORDS, 100 bytes; one that ends in `!` is transactional
@@ -16,6 +16,7 @@
 //! > show NAME/PARTITION     its offsets and extents
 //! > producers               living ids: activity, and whether they are strict
 //! > sessions
+//! > coordinator GROUP       whose commands of it are taken
 //! > restore                 goes on from a snapshot of the state
 //! ```
 
@@ -30,7 +31,7 @@ use kafscale_metadata::limits::FEATURE_LEVEL;
 use kafscale_metadata::reference::Reference;
 use kafscale_metadata::{
     BatchMeta, Command, CommitBundle, CreateTopic, Entry, ObjectId, ObjectKind, OpenSession, Outcome, ProducerBatch,
-    Reservation, Run, State, TopicId, TopicPartition, Verdict, apply, snapshot,
+    Reservation, Run, Standing, State, TopicId, TopicPartition, Verdict, apply, snapshot,
 };
 
 #[test]
@@ -77,6 +78,9 @@ impl World {
             ("expired", before) => groups::expired(self, before),
             ("producers", _) => self.producers(),
             ("sessions", _) => self.sessions(),
+            ("coordinator", group) => {
+                self.state.coordinator(group).map_or_else(|| "none".to_owned(), |s| format!("s{}", s.nonce()))
+            }
             ("restore", _) => {
                 let restored = snapshot::decode(&snapshot::encode(&self.state)).unwrap();
                 assert_eq!(restored, self.state);
@@ -135,6 +139,8 @@ impl World {
                 let broker_id = number(id) as i32;
                 Command::OpenSession(OpenSession { broker_id, identity: 7, listeners: vec![], rack: None })
             }
+            ["ready"] => Command::SetReady { ready: true },
+            ["withdraw"] => Command::SetReady { ready: false },
             ["end", session] => Command::EndSession { nonce: number(&session[1..]) },
             ["create", name, partitions] => {
                 self.created += 1;
@@ -238,7 +244,12 @@ impl World {
 
     fn sessions(&self) -> String {
         let one = |s: &kafscale_metadata::Session| {
-            format!("s{}: broker {}, objects {}..{}", s.nonce(), s.broker_id(), s.low(), s.reserved())
+            let standing = match s.standing() {
+                Standing::New => "",
+                Standing::Ready => ", ready",
+                Standing::Withdrawn => ", withdrawn",
+            };
+            format!("s{}: broker {}{standing}, objects {}..{}", s.nonce(), s.broker_id(), s.low(), s.reserved())
         };
         self.state.live_sessions().map(one).collect::<Vec<_>>().join("\n")
     }

@@ -6,10 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafscale_metadata::{
-    Applied, Command, CompleteJoin, CompleteSync, Entry, Group, GroupStage, Nonce, Outcome, State, TopicId,
-    TopicPartition,
-};
+use kafscale_metadata::{Applied, Command, Entry, Group, GroupStage, Nonce, Outcome, State, TopicId, TopicPartition};
 
 /// A member in one version of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +158,7 @@ impl Timeline {
         let outcomes = applied.map(|applied| applied.outcomes.as_slice()).unwrap_or_default();
         let mut touched: Vec<String> = Vec::new();
         for (index, (command, outcome)) in entry.commands.iter().zip(outcomes).enumerate() {
-            if let Some(group) = group_of(command) {
+            if let Some(group) = command.group() {
                 touched.push(group.to_owned());
                 let (command, outcome) = (command.clone(), outcome.clone());
                 self.said.push(Said { ordinal, session: entry.nonce, index, time_ms: entry.time_ms, command, outcome });
@@ -220,28 +217,5 @@ fn view(group: &Group) -> View {
         leader: group.leader().to_owned(),
         members: Arc::new(members.collect()),
         offsets: offsets.collect(),
-    }
-}
-
-/// The group that a command is about, if it is about one.
-pub fn group_of(command: &Command) -> Option<&str> {
-    match command {
-        Command::CompleteJoin(CompleteJoin { group, .. }) | Command::CompleteSync(CompleteSync { group, .. }) => {
-            Some(group)
-        }
-        Command::ReplaceMember(replace) => Some(&replace.group),
-        Command::CommitOffsets(commit) => Some(&commit.group),
-        Command::DeleteOffsets { group, .. }
-        | Command::ExpireOffsets { group, .. }
-        | Command::DeleteGroup { group } => Some(group),
-        Command::OpenSession(_)
-        | Command::EndSession { .. }
-        | Command::CreateTopic(_)
-        | Command::DeleteTopic { .. }
-        | Command::AddPartitions { .. }
-        | Command::CommitBundle(_)
-        | Command::AllocateProducerIds { .. }
-        | Command::ExpireProducers { .. }
-        | Command::PublishSnapshot { .. } => None,
     }
 }

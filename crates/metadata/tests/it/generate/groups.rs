@@ -122,6 +122,7 @@ pub(crate) fn aim(command: &mut Command, state: &State) {
         }
         Command::OpenSession(_)
         | Command::EndSession { .. }
+        | Command::SetReady { .. }
         | Command::CreateTopic(_)
         | Command::DeleteTopic { .. }
         | Command::CommitBundle(_)

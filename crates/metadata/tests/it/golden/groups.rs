@@ -14,7 +14,7 @@ use crate::encoding::Numbers;
 pub(super) const ENTRIES: usize = 401;
 
 /// What the clients of a group believe: its generation and its members.
-type Groups = BTreeMap<String, (i32, Vec<u64>)>;
+pub(super) type Groups = BTreeMap<String, (i32, Vec<u64>)>;
 
 /// Every command, each with what it accepts and what it refuses. Must never change.
 pub(super) fn entries() -> Vec<Entry> {
@@ -42,7 +42,7 @@ pub(super) fn entries() -> Vec<Entry> {
     entries
 }
 
-fn command(numbers: &mut Numbers, groups: &mut Groups, time_ms: i64) -> Vec<Command> {
+pub(super) fn command(numbers: &mut Numbers, groups: &mut Groups, time_ms: i64) -> Vec<Command> {
     let group = format!("group-{}", numbers.below(4));
     let (generation, members) = groups.entry(group.clone()).or_default();
     let slip = i32::from(numbers.below(12) == 0);

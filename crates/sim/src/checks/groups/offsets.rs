@@ -9,7 +9,7 @@ use kafscale_metadata::{Command, GroupStage, Nonce, Outcome, TopicId, TopicParti
 use kafscale_wire::ErrorCode;
 
 use super::super::{Truth, Violation, break_rule};
-use crate::chronicle::groups::{Said, Stored, Timeline, View, group_of};
+use crate::chronicle::groups::{Said, Stored, Timeline, View};
 use crate::clients::group::protocol::Subscription;
 use crate::history::groups::{Asked, CommitPart, GroupHistory, OffsetTold, Reply, Told, What};
 
@@ -332,7 +332,7 @@ fn differs(timeline: &Timeline, group: &str, ordinal: u64, (all, told): (bool, &
 /// Whether the fold did such a command about the group, in one of these entries.
 fn is_said(timeline: &Timeline, group: &str, then: RangeInclusive<u64>, is_it: impl Fn(&Command) -> bool) -> bool {
     let done = |said: &Said| said.outcome == Outcome::Done && then.contains(&said.ordinal);
-    timeline.said.iter().any(|said| done(said) && group_of(&said.command) == Some(group) && is_it(&said.command))
+    timeline.said.iter().any(|said| done(said) && said.command.group() == Some(group) && is_it(&said.command))
 }
 
 fn judge_deleted(

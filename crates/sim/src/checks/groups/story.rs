@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kafscale_metadata::{Command, CommitOffsets, CompleteJoin, CompleteSync, Outcome, ReplaceMember};
 
 use super::super::{Violation, break_rule};
-use crate::chronicle::groups::{Said, Timeline, group_of};
+use crate::chronicle::groups::{Said, Timeline};
 
 /// A generation of a group, from its beginning on.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Story {
         let mut story = Self::default();
         let mut groups: BTreeMap<String, Now> = BTreeMap::new();
         for said in &timeline.said {
-            let Some(group) = group_of(&said.command) else { continue };
+            let Some(group) = said.command.group() else { continue };
             let known = groups.contains_key(group);
             let now = groups.entry(group.to_owned()).or_default();
             let done = said.outcome == Outcome::Done;
@@ -91,6 +91,7 @@ impl Story {
                 | Command::ExpireOffsets { .. } => known && timeline.group(group, said.ordinal).is_some(),
                 Command::OpenSession(_)
                 | Command::EndSession { .. }
+                | Command::SetReady { .. }
                 | Command::CreateTopic(_)
                 | Command::DeleteTopic { .. }
                 | Command::AddPartitions { .. }
