@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             world.request(name, Request::Join(join(&format!("member-{member}-7d1c3c3e-8c0f-4b0e-9a3d"))))?;
         }
     }
-    let view = View { now: Now { ms: 1 }, state: &world.state };
+    let view = View { now: Now { ms: 1 }, state: &world.state, session: 1 };
     let effects = world.groups.tick(view);
     world.journal(effects)?;
     let members = |group: &str| world.state.group(group).map_or(0, |g| g.members().len());
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut answered = 0;
     let started = clock();
     for round in 0..ROUNDS {
-        let view = View { now: Now { ms: 2 + round }, state: &world.state };
+        let view = View { now: Now { ms: 2 + round }, state: &world.state, session: 1 };
         for (group, heartbeat) in &heartbeats {
             let effects = world.groups.request(view, Token(0), group, heartbeat.clone());
             answered += usize::from(matches!(effects.as_slice(), [Effect::Answer(_, Answer::Heartbeat(Ok(())))]));
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let heartbeat_ns = started.elapsed().as_nanos() / u128::from(ROUNDS) / heartbeats.len() as u128;
     let started = clock();
     for round in 0..1_000_000 {
-        let view = View { now: Now { ms: 200 + round / 100_000 }, state: &world.state };
+        let view = View { now: Now { ms: 200 + round / 100_000 }, state: &world.state, session: 1 };
         answered += world.groups.tick(view).len();
     }
     let tick_ns = started.elapsed().as_nanos() / 1_000_000;
@@ -93,7 +93,7 @@ impl World {
     }
 
     fn request(&mut self, group: &str, request: Request) -> Result<(), Box<dyn Error>> {
-        let view = View { now: Now { ms: 0 }, state: &self.state };
+        let view = View { now: Now { ms: 0 }, state: &self.state, session: 1 };
         let effects = self.groups.request(view, Token(0), group, request);
         self.journal(effects)
     }
@@ -106,7 +106,7 @@ impl World {
                 for command in commands {
                     outcomes.extend(self.append(command)?);
                 }
-                let view = View { now: Now { ms: 1 }, state: &self.state };
+                let view = View { now: Now { ms: 1 }, state: &self.state, session: 1 };
                 self.groups.decided(view, id, Ok(outcomes));
             }
         }

@@ -18,9 +18,12 @@
 //! 3. While a change of membership is being journalled, everything but heartbeats waits, in order, and nobody is evicted.
 //! 4. After a proposal that was not written, or refused, memory is made anew from the state.
 //! 5. A member whose join, sync or commit waits is alive; a silent one is removed after its session timeout.
+//! 6. Of a group that the fold gives to another session nothing is remembered and nobody waits, but for offsets on their
+//!    way: those have the fold's verdict. A group that the fold gives to this session is made from the state.
 //!
 //! Not owned here: freshness (the caller's fold must have passed a barrier; see [`Groups::request`]), the expiry of
-//! offsets, bytes of Kafka, and which broker coordinates a group.
+//! offsets, bytes of Kafka, and the rule by which the fold finds a group's coordinator
+//! ([`kafscale_metadata::State::coordinator`]).
 
 mod answer;
 mod describe;
@@ -60,4 +63,13 @@ pub struct View<'a> {
     pub now: Now,
     /// The fold of this broker, as far as it has come.
     pub state: &'a kafscale_metadata::State,
+    /// This broker's session.
+    pub session: kafscale_metadata::Nonce,
+}
+
+impl View<'_> {
+    /// Whether this broker coordinates the group.
+    pub fn coordinates(&self, group: &str) -> bool {
+        self.state.coordinates(self.session, group)
+    }
 }

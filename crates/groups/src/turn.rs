@@ -19,7 +19,7 @@ pub(crate) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(view: View<'a>, settings: &'a Settings, next_proposal: &'a mut u64) -> Self {
-        let View { now, state } = view;
+        let View { now, state, .. } = view;
         Self { now: now.ms, state, settings, room: 0, next_proposal, effects: Vec::new(), proposed: Vec::new() }
     }
 

@@ -3,7 +3,7 @@
 //! Groups with their members as the coordinator has them, behind a barrier. What members said and were assigned is
 //! shown while the group is stable, as in Kafka. A group that does not exist is "Dead" without an error, and from v6 on
 //! GROUP_ID_NOT_FOUND with a message (KIP-1043). v4 has static members (KIP-345). Authorized operations (v3, KIP-430)
-//! are all that there are for a group, as Kafka says while it has no ACLs.
+//! are all that there are for a group, as Kafka says while it has no ACLs. A group of another broker is NOT_COORDINATOR.
 
 use kafscale_groups::{DescribedMember, Description};
 use kafscale_wire::describe_groups::{
@@ -11,7 +11,7 @@ use kafscale_wire::describe_groups::{
 };
 use kafscale_wire::{ErrorCode, Text};
 
-use super::{Call, Context, Supported};
+use super::{Call, Context, Supported, errors};
 
 pub(super) const API: Supported = Supported { key: 15, name: "DescribeGroups", advertised: 0..=6, served: 0..=6 };
 
@@ -24,8 +24,9 @@ pub(super) async fn handle(context: &Context, call: &Call, request: DescribeGrou
     let passed = context.groups.barrier().await;
     let describe = |group_id: Text| match passed {
         Ok(()) => match context.groups.describe(&group_id) {
-            Some(found) => describe(group_id, found),
-            None => unknown(call.version, group_id),
+            Ok(Some(found)) => describe(group_id, found),
+            Ok(None) => unknown(call.version, group_id),
+            Err(error) => DescribedGroup { error_code: errors::group(&error).code(), group_id, ..Default::default() },
         },
         Err(_stopped) => {
             DescribedGroup { error_code: ErrorCode::NotCoordinator.code(), group_id, ..Default::default() }

@@ -1,6 +1,6 @@
 //! ListGroups (key 16), versions 0–5.
 //!
-//! All groups, behind a barrier; also those that have committed offsets and never had members, whose protocol type is
+//! All groups that this broker coordinates, behind a barrier: clients ask each broker; also those that have committed offsets and never had members, whose protocol type is
 //! empty. v4 filters by state (KIP-518) and v5 by type (KIP-848), in any case of letters; every group here is "classic",
 //! and a state or a type that does not exist matches nothing.
 

@@ -6,7 +6,7 @@
 //! which there are none. Member id and epoch (v9) are for the new protocol (KIP-848) and not checked for classic groups,
 //! as in Kafka. v10 names topics by id (KIP-516): an unknown one is UNKNOWN_TOPIC_ID.
 //!
-//! Errors of the whole are NOT_COORDINATOR, which clients of any age understand here; v1 has no place for it but each
+//! Errors of the whole are NOT_COORDINATOR, also of a group that another broker coordinates, which clients of any age understand here; v1 has no place for it but each
 //! partition.
 
 use kafscale_log::Stopped;
@@ -26,8 +26,8 @@ pub(super) async fn handle(context: &Context, call: &Call, request: OffsetFetchR
     let passed = context.groups.barrier().await;
     let state = context.groups.state();
     let fetch = |asked: OffsetFetchRequestGroup| match passed {
-        Ok(()) => fetch(&state, call.version, asked),
-        Err(Stopped) => refuse(asked),
+        Ok(()) if context.groups.coordinates(&state, &asked.group_id) => fetch(&state, call.version, asked),
+        Ok(()) | Err(Stopped) => refuse(asked),
     };
     if call.version >= 8 {
         return OffsetFetchResponse { groups: request.groups.into_iter().map(fetch).collect(), ..Default::default() };

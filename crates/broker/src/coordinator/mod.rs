@@ -16,6 +16,7 @@
 
 mod counters;
 mod ledger;
+mod moves;
 mod proposer;
 mod stages;
 mod timer;
@@ -30,7 +31,7 @@ use kafscale_groups::{
     Settings, Sync, Synced, Token, View,
 };
 use kafscale_log::{Reservation, Stopped};
-use kafscale_metadata::{State, TopicPartition};
+use kafscale_metadata::{Nonce, State, TopicPartition};
 use kafscale_ports::Env;
 use parking_lot::{Mutex, RwLockReadGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -50,6 +51,8 @@ const HEARTBEAT_AGE: Duration = Duration::from_secs(1);
 pub struct Coordinator {
     env: Env,
     ledger: Arc<dyn GroupLedger>,
+    /// This broker's session.
+    session: Nonce,
     /// The zero of the machines' time.
     origin: Instant,
     table: Mutex<Table>,
@@ -89,7 +92,7 @@ struct Waiter {
 type Waiting = oneshot::Receiver<Answer>;
 
 impl Coordinator {
-    /// Loads the groups and starts the tasks. The replica's fold has passed the opening of its session.
+    /// Takes over the groups that are this broker's, and starts the tasks. The replica's fold has passed the opening of its session.
     pub fn start(replica: &Arc<Replica>, ledger: Arc<dyn GroupLedger>, env: Env, settings: Settings) -> Arc<Self> {
         let (proposals, queue) = mpsc::unbounded_channel();
         let table = Table {
@@ -104,20 +107,32 @@ impl Coordinator {
             origin: env.clock.now(),
             env,
             ledger,
+            session: replica.nonce(),
             table: Mutex::new(table),
             earlier: Notify::new(),
             counters: Counters::default(),
         });
-        coordinator.load();
+        coordinator.look();
+        replica.spawn("group moves", moves::run(Arc::clone(&coordinator), Arc::clone(replica)));
         replica.spawn("group proposals", proposer::run(Arc::clone(&coordinator), queue));
         replica.spawn("group timers", timer::run(Arc::clone(&coordinator)));
         coordinator
     }
 
-    fn load(&self) {
+    /// Groups may have moved. How often sessions had changed then.
+    fn look(&self) -> u64 {
         let mut table = self.table.lock();
-        let state = self.ledger.state();
-        table.groups.load(View { now: self.now(), state: &state });
+        let mut seen = 0;
+        self.step(&mut table, |groups, view| {
+            seen = view.state.session_changes();
+            groups.look(view)
+        });
+        seen
+    }
+
+    /// Whether this broker coordinates the group, in this state.
+    pub(crate) fn coordinates(&self, state: &State, group: &str) -> bool {
+        state.coordinates(self.session, group)
     }
 
     /// Answers those who wait for other members, and takes no change of membership any more, so that a stop does not
@@ -247,15 +262,13 @@ impl Coordinator {
     }
 
     /// One group as it is now; none if there is no such group.
-    pub(crate) fn describe(&self, group: &str) -> Option<Description> {
-        let table = self.table.lock();
-        table.groups.describe(&self.ledger.state(), group)
+    pub(crate) fn describe(&self, group: &str) -> Result<Option<Description>, Error> {
+        self.looked(|groups, view| groups.describe(view, group))
     }
 
-    /// What `pick` makes of each group.
+    /// What `pick` makes of each group that this broker coordinates.
     pub(crate) fn list<T>(&self, pick: impl FnMut(Listed<'_>) -> Option<T>) -> Vec<T> {
-        let table = self.table.lock();
-        table.groups.list(&self.ledger.state()).filter_map(pick).collect()
+        self.looked(|groups, view| groups.list(view).filter_map(pick).collect())
     }
 
     async fn pass_barrier(&self) -> Result<(), Error> {
@@ -289,11 +302,23 @@ impl Coordinator {
         Ok(waiting)
     }
 
+    /// What is to be read off the machines, once they know what the fold knows.
+    fn looked<T>(&self, read: impl FnOnce(&Groups, View<'_>) -> T) -> T {
+        let mut table = self.table.lock();
+        let mut found = None;
+        self.step(&mut table, |groups, view| {
+            let effects = groups.look(view);
+            found = Some(read(groups, view));
+            effects
+        });
+        found.expect("a step is taken")
+    }
+
     /// One step, and all that follows from it.
     fn step(&self, table: &mut Table, step: impl FnOnce(&mut Groups, View<'_>) -> Vec<Effect>) {
         let effects = {
             let state = self.ledger.state();
-            step(&mut table.groups, View { now: self.now(), state: &state })
+            step(&mut table.groups, View { now: self.now(), state: &state, session: self.session })
         };
         for effect in effects {
             match effect {

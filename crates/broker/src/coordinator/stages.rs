@@ -1,4 +1,4 @@
-//! What an operator watches: how many groups are where. How far each is behind is in the
+//! What an operator watches: how many of this broker's groups are where. How far each is behind is in the
 //! state alone.
 
 use kafscale_groups::StageName;
@@ -15,16 +15,17 @@ pub struct Stages {
 }
 
 impl Coordinator {
-    /// Counts the groups.
+    /// Counts the groups that this broker coordinates.
     pub fn stages(&self) -> Stages {
         let mut stages = Stages { groups: StageName::ALL.map(|stage| (stage, 0)), members: 0 };
-        let table = self.table.lock();
-        for listed in table.groups.list(&self.ledger.state()) {
-            stages.members += listed.members;
-            for (_, count) in stages.groups.iter_mut().filter(|(stage, _)| *stage == listed.stage) {
-                *count += 1;
+        self.looked(|groups, view| {
+            for listed in groups.list(view) {
+                stages.members += listed.members;
+                for (_, count) in stages.groups.iter_mut().filter(|(stage, _)| *stage == listed.stage) {
+                    *count += 1;
+                }
             }
-        }
+        });
         stages
     }
 }

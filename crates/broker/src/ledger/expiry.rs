@@ -51,7 +51,7 @@ pub(crate) async fn offsets(replica: Arc<Replica>, settings: OffsetExpiry) {
 
 /// False if the session is over.
 async fn pause(replica: &Replica, time: Duration) -> bool {
-    let mut over = replica.end.subscribe();
+    let mut over = replica.life.end.subscribe();
     tokio::select! {
         biased;
         _over = over.wait_for(Option::is_some) => false,

@@ -19,7 +19,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const MAX_FAILURES: u32 = 300;
 
 pub(crate) async fn run(replica: Arc<Replica>) {
-    let mut over = replica.end.subscribe();
+    let mut over = replica.life.end.subscribe();
     let follow = follow(&replica);
     let end = tokio::select! {
         biased;
@@ -61,29 +61,48 @@ async fn follow(replica: &Replica) -> End {
     }
 }
 
+/// What the state says after an entry.
+struct After {
+    session_changes: u64,
+    /// The last entry in the newest published snapshot.
+    snapshot: u64,
+    /// This session has ended.
+    is_over: bool,
+}
+
+impl After {
+    fn of(state: &State, own: Nonce) -> Self {
+        Self {
+            session_changes: state.session_changes(),
+            snapshot: state.snapshot().map_or(0, |snapshot| snapshot.ordinal),
+            is_over: state.session(own).is_some_and(|own| !own.is_live()),
+        }
+    }
+}
+
 /// Applies one entry, then tells everybody: waiting fetches, barriers, and the proposers if the entry is ours.
 fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     let begun = replica.env.clock.now();
     let entry = decode(record).map_err(End::Failed)?; // before the lock: readers do not wait for it
-    let (applied, snapshot, is_over) = {
+    let (applied, after) = {
         let mut state = replica.state.write();
         let applied = fold(&mut state, record, &entry).map_err(End::Failed)?;
-        let is_over = state.session(replica.nonce).is_some_and(|own| !own.is_live());
-        (applied, state.snapshot().map_or(0, |snapshot| snapshot.ordinal), is_over)
+        (applied, After::of(&state, replica.nonce))
     };
     replica.metrics.fold.applied(replica.env.clock.now() - begun, record.entry.len(), entry.time_ms);
     replica.waiters.wake(&applied.advanced);
     applied.deleted.iter().for_each(|topic| replica.waiters.wake_topic(*topic));
     replica.progress.send_modify(|progress| {
         progress.ordinal = record.position.ordinal;
+        progress.session_changes = after.session_changes;
         progress.bytes += record.entry.len() as u64;
-        if progress.snapshot != snapshot {
-            (progress.snapshot, progress.snapshot_bytes) = (snapshot, progress.bytes);
+        if progress.snapshot != after.snapshot {
+            (progress.snapshot, progress.snapshot_bytes) = (after.snapshot, progress.bytes);
         }
     });
     if record.nonce == replica.nonce {
         replica.pending.lock().resolve(record.n, applied.outcomes);
-    } else if is_over {
+    } else if after.is_over {
         // The others have ended it, or the next life of this broker has: nothing of ours follows any more.
         return Err(End::Fenced);
     }

@@ -18,6 +18,7 @@ mod expiry;
 mod follower;
 mod numbers;
 mod pending;
+mod ready;
 mod roster;
 mod snapshots;
 mod start;
@@ -87,6 +88,16 @@ pub struct Progress {
     pub snapshot: u64,
     /// What `bytes` was when it was.
     pub snapshot_bytes: u64,
+    /// How often sessions have changed, as the state counts it.
+    pub session_changes: u64,
+}
+
+/// What is to become of this session.
+struct Life {
+    /// It is over, for this reason.
+    end: watch::Sender<Option<End>>,
+    /// It wants to coordinate groups.
+    ready_wanted: watch::Sender<bool>,
 }
 
 /// See the module's documentation.
@@ -106,7 +117,7 @@ pub struct Replica {
     barrier: Barrier,
     waiters: Waiters,
     metrics: Arc<Metrics>,
-    end: watch::Sender<Option<End>>,
+    life: Life,
 }
 
 impl Replica {
@@ -162,7 +173,7 @@ impl Replica {
 
     /// Returns when the session is over.
     pub async fn ended(&self) -> End {
-        let mut end = self.end.subscribe();
+        let mut end = self.life.end.subscribe();
         let reason = end.wait_for(Option::is_some).await.map(|reason| reason.clone());
         reason.ok().flatten().unwrap_or(End::Stopped)
     }
@@ -178,7 +189,7 @@ impl Replica {
 
     /// The first reason is the one that counts.
     fn finish(&self, reason: End) {
-        self.end.send_if_modified(|end| {
+        self.life.end.send_if_modified(|end| {
             let first = end.is_none();
             end.get_or_insert(reason);
             first
@@ -190,7 +201,7 @@ impl Replica {
 
     /// Why the session is over, if it is.
     pub fn over(&self) -> Option<End> {
-        self.end.borrow().clone()
+        self.life.end.borrow().clone()
     }
 }
 
@@ -275,7 +286,7 @@ impl Replica {
         let mut progress = self.progress.subscribe();
         // As of before the question: the fold goes on while the answer is on its way, and is beyond it then.
         let applied = progress.borrow().ordinal;
-        let mut over = self.end.subscribe();
+        let mut over = self.life.end.subscribe();
         let end = tokio::select! {
             biased;
             _over = over.wait_for(Option::is_some) => return Err(NotReached::Over),

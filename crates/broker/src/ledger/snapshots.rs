@@ -98,7 +98,7 @@ impl Snapshots {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut over = self.replica.end.subscribe();
+        let mut over = self.replica.life.end.subscribe();
         tokio::select! {
             biased;
             _over = over.wait_for(Option::is_some) => {}

@@ -26,7 +26,7 @@ use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Progress, Replica, expiry, follower, roster, sweep, went_back};
+use super::{End, Life, Progress, Replica, expiry, follower, ready, roster, sweep, went_back};
 use crate::metrics::Metrics;
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
@@ -103,7 +103,13 @@ impl Replica {
         info!(ordinal = state.ordinal(), snapshot, tail_bytes, "state loaded");
         let (nonce, opened) = open(&parts).await?;
 
-        let progress = Progress { ordinal: state.ordinal(), bytes: tail_bytes, snapshot, snapshot_bytes: 0 };
+        let progress = Progress {
+            ordinal: state.ordinal(),
+            bytes: tail_bytes,
+            snapshot,
+            snapshot_bytes: 0,
+            session_changes: state.session_changes(),
+        };
         let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
         let replica = Arc::new(Self {
             env: parts.env.clone(),
@@ -119,7 +125,7 @@ impl Replica {
             barrier: Barrier::default(),
             waiters: Waiters::new(),
             metrics: parts.metrics,
-            end: watch::Sender::new(None),
+            life: Life { end: watch::Sender::new(None), ready_wanted: watch::Sender::new(true) },
         });
         let snapshots = Snapshots::new(Arc::clone(&replica), shelf.clone(), parts.snapshots);
         let committer = Committer::new(Arc::clone(&replica), queue);
@@ -133,6 +139,7 @@ impl Replica {
         replica.spawn("producer expiry", expiry::producers(Arc::clone(&replica)));
         replica.spawn("offset expiry", expiry::offsets(Arc::clone(&replica), parts.offsets));
         replica.passed(opened.ordinal).await?;
+        replica.spawn("readiness", ready::run(Arc::clone(&replica)));
         Ok(replica)
     }
 

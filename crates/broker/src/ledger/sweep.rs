@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Sweeps until the session is over.
 pub(crate) async fn run(replica: Arc<Replica>, shelf: Shelf, lister: Arc<dyn ObjectLister>) {
-    let mut over = replica.end.subscribe();
+    let mut over = replica.life.end.subscribe();
     let sweeps = async {
         let mut seen = BTreeSet::new();
         loop {

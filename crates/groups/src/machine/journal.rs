@@ -85,7 +85,7 @@ impl Machine {
     /// The verdict of one of this group's proposals.
     pub(crate) fn decided(&mut self, turn: &mut Turn<'_>, id: ProposalId, verdict: Result<Vec<Outcome>, NotDecided>) {
         if !matches!(&self.stage, Stage::Journalling(proposal, _) if *proposal == id) {
-            return self.written(turn, id, verdict);
+            return self.written_or_old(turn, id, verdict);
         }
         let Stage::Journalling(_, change) = std::mem::replace(&mut self.stage, Stage::Empty) else { return };
         match all_done(verdict) {
@@ -113,6 +113,12 @@ impl Machine {
     }
 
     fn came_to_nothing(&mut self, turn: &mut Turn<'_>, change: Change, failure: Failure) {
+        self.refuse_waiting(turn, Some(change), failure);
+        self.reload(turn.state, turn.now);
+    }
+
+    /// Tells everybody who waits for what members do, or for the change.
+    pub(super) fn refuse_waiting(&mut self, turn: &mut Turn<'_>, change: Option<Change>, failure: Failure) {
         let stored = turn.state.group(&self.group);
         for member in self.members.iter() {
             // What does not fit are the new ones: without them the others can go on.
@@ -126,15 +132,14 @@ impl Machine {
         }
         let error = failure.error(Error::TooLarge);
         match change {
-            Change::Join(next) => {
+            Some(Change::Join(next)) => {
                 for (token, _) in next.leavers {
                     turn.answer(token, Answer::Leave(Err(error.clone())));
                 }
             }
-            Change::Delete(token) => turn.answer(token, Answer::DeleteGroup(Err(error))),
-            Change::Sync { .. } | Change::Replace(_) => {}
+            Some(Change::Delete(token)) => turn.answer(token, Answer::DeleteGroup(Err(error))),
+            Some(Change::Sync { .. } | Change::Replace(_)) | None => {}
         }
-        self.reload(turn.state, turn.now);
     }
 }
 

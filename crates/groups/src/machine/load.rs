@@ -1,4 +1,5 @@
-//! A machine as the state has it: at start, on the first request for a group, and after a change that was not written.
+//! A machine as the state has it: at start, when the group comes to this broker, on the first request for a group, and
+//! after a change that was not written.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ impl Machine {
             members: Members::default(),
             waiting: VecDeque::new(),
             writes: Writes::default(),
+            away: false,
             armed: None,
             group,
         };
@@ -30,6 +32,7 @@ impl Machine {
 
     /// Forgets what is not in the state. What waits, ids that were given away, and offsets under way, stay.
     pub(super) fn reload(&mut self, state: &State, now: u64) {
+        self.away = false;
         self.members.clear();
         self.stage = Stage::Empty;
         self.leader = None;

@@ -1,12 +1,13 @@
 //! One group. This file has its parts, the order of requests while something is being journalled, and its timers; the
 //! rules of the protocol are in the files next to it, in the order of a group's life:
-//! [`join`], [`rebalance`], [`sync`], [`membership`], [`offsets`], [`journal`].
+//! [`join`], [`rebalance`], [`sync`], [`membership`], [`offsets`], [`journal`], [`moving`].
 
 mod describe;
 mod join;
 mod journal;
 mod load;
 mod membership;
+mod moving;
 mod offsets;
 mod rebalance;
 mod sync;
@@ -39,6 +40,8 @@ pub(crate) struct Machine {
     waiting: VecDeque<(Token, Request)>,
     /// Offsets that are being journalled.
     writes: Writes,
+    /// The group has left this broker; what is in here are offsets on their way.
+    away: bool,
     /// The alarm that is set for this machine; kept here for the table of alarms.
     pub(crate) armed: Option<u64>,
 }

@@ -56,6 +56,10 @@ impl Writes {
         self.under_way.is_empty()
     }
 
+    pub(super) fn has(&self, id: ProposalId) -> bool {
+        self.under_way.contains_key(&id)
+    }
+
     fn names(&self, partition: TopicPartition) -> bool {
         self.partitions.contains_key(&partition)
     }

@@ -39,7 +39,7 @@ fn a_group_of_thousands_goes_in_parts() {
     assert_eq!(answers(world.tick()), []);
     world.now = 20_000;
     world.tick();
-    let parts = world.journal.front().map_or(0, |(_, commands)| commands.len());
+    let parts = world.journal().front().map_or(0, |(_, commands)| commands.len());
     assert!((5..=20).contains(&parts), "{parts} parts");
     let joined = answers(world.written());
     assert_eq!(joined.len() as u64, MEMBERS);
@@ -60,7 +60,7 @@ fn a_group_of_thousands_goes_in_parts() {
         let sync = Sync { member_id, instance: None, generation: 1, protocol_type, protocol, assignments };
         assert_eq!(answers(world.request(Token(MEMBERS + number as u64), "g", Request::Sync(sync))), []);
     }
-    let parts = world.journal.front().map_or(0, |(_, commands)| commands.len());
+    let parts = world.journal().front().map_or(0, |(_, commands)| commands.len());
     assert!((5..=20).contains(&parts), "{parts} parts");
     let synced = world.written();
     assert_eq!(synced.len() as u64, MEMBERS);
@@ -84,7 +84,7 @@ fn a_large_commit_goes_in_parts_and_each_offset_has_its_verdict() {
     let offsets = (0..100).map(offset).collect();
     let commit = Commit { member_id: String::new(), instance: None, generation: -1, offsets, fresh_at_ms: None };
     world.request(Token(1), "g", Request::Commit(commit));
-    assert!(world.journal.front().is_some_and(|(_, commands)| commands.len() > 2));
+    assert!(world.journal().front().is_some_and(|(_, commands)| commands.len() > 2));
     let answered = answers(world.written());
     let [Answer::Commit(Ok(verdicts))] = answered.as_slice() else { panic!("{answered:?}") };
     for (n, verdict) in verdicts.iter().enumerate() {

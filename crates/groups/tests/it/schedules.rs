@@ -43,6 +43,14 @@ enum Op {
     /// The group's offsets are too old, and so is the group if it holds nothing.
     Expire,
     Restart,
+    /// The group goes to the other broker; this one hears of it, or not yet.
+    Move(bool),
+    /// The other broker hears that sessions have changed.
+    Look,
+    /// What the other broker proposed is in the journal after all.
+    WrittenThere,
+    /// The broker dies; the other one goes on.
+    Kill,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -64,6 +72,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => any::<bool>().prop_map(Op::Unknown),
         1 => Just(Op::Expire),
         1 => Just(Op::Restart),
+        2 => any::<bool>().prop_map(Op::Move),
+        1 => Just(Op::Look),
+        2 => Just(Op::WrittenThere),
+        1 => Just(Op::Kill),
     ];
     proptest::collection::vec(op, 1..150)
 }
@@ -147,6 +159,8 @@ struct Asked {
     client: usize,
     request: Request,
     at: u64,
+    /// The session of the broker that was asked.
+    session: u64,
 }
 
 struct Run {
@@ -198,11 +212,24 @@ impl Run {
                 }
             }
             Op::Restart => {
+                self.lose_waiters();
                 self.world.restart();
-                self.asked.clear();
-                self.clients.iter_mut().for_each(Client::cut);
             }
-            Op::Written | Op::NotWritten | Op::Refused | Op::Unknown(_) if self.world.journal.is_empty() => {}
+            Op::Move(seen) => {
+                let effects = self.world.move_over(*seen);
+                self.take(effects);
+            }
+            Op::Look => self.look_there(),
+            Op::WrittenThere => {
+                let effects = self.world.written_there();
+                self.take(effects);
+            }
+            Op::Kill => {
+                self.lose_waiters();
+                let effects = self.world.kill();
+                self.take(effects);
+            }
+            Op::Written | Op::NotWritten | Op::Refused | Op::Unknown(_) if self.world.journal().is_empty() => {}
             Op::Written => self.written(),
             Op::NotWritten => {
                 let effects = self.world.not_decided(NotDecided::NotWritten);
@@ -214,7 +241,7 @@ impl Run {
             }
             Op::Unknown(happened) => {
                 if *happened {
-                    let (_, commands) = self.world.journal.front().cloned().unwrap();
+                    let (_, commands) = self.world.journal().front().cloned().unwrap();
                     self.world.append(commands);
                 }
                 let effects = self.world.not_decided(NotDecided::Unknown);
@@ -225,14 +252,26 @@ impl Run {
 
     fn pass(&mut self, ms: u64) {
         let until = self.world.now + ms;
-        while let Some(at) = self.world.groups.next_deadline().filter(|at| at.ms <= until) {
+        while let Some(at) = self.world.groups().next_deadline().filter(|at| at.ms <= until) {
             self.world.now = self.world.now.max(at.ms);
             let effects = self.world.tick();
             self.take(effects);
-            let next = self.world.groups.next_deadline();
+            let next = self.world.groups().next_deadline();
             assert!(next.is_none_or(|next| next > Now { ms: self.world.now }), "what was due is still due");
         }
         self.world.now = until;
+    }
+
+    /// The broker that coordinates goes, and all connections to it.
+    fn lose_waiters(&mut self) {
+        let session = self.world.view().session;
+        self.asked.retain(|_, asked| asked.session != session);
+        self.clients.iter_mut().for_each(Client::cut);
+    }
+
+    fn look_there(&mut self) {
+        let effects = self.world.look_there();
+        self.take(effects);
     }
 
     fn written(&mut self) {
@@ -245,9 +284,9 @@ impl Run {
 
     fn ask(&mut self, client: usize, request: Request) {
         self.tokens += 1;
-        let token = self.tokens;
+        let (token, session) = (self.tokens, self.world.view().session);
         self.clients[client].parked = Some((token, request.clone()));
-        self.asked.insert(token, Asked { client, request: request.clone(), at: self.world.now });
+        self.asked.insert(token, Asked { client, request: request.clone(), at: self.world.now, session });
         let effects = self.world.request(Token(token), GROUP, request);
         self.take(effects);
     }
@@ -407,14 +446,23 @@ impl Run {
         let settled = |run: &Self| {
             let group = run.world.state.group(GROUP);
             // Memory may know already that somebody was silent for too long.
-            let memory = run.world.groups.describe(&run.world.state, GROUP);
+            let memory = run.world.groups().describe(run.world.view(), GROUP).unwrap();
             memory.is_some_and(|g| g.stage == StageName::Stable && g.members.len() == CLIENTS)
                 && group.is_some_and(|g| g.stage() == GroupStage::Assigned && g.members().len() == CLIENTS)
                 && run.clients.iter().all(|c| c.stage == Stage::Synced && c.generation == run.generation)
         };
+        self.look_there();
+        for _ in 0..200 {
+            let effects = self.world.written_there();
+            self.take(effects);
+        }
         self.drain(true);
         self.live(0, |run| settled(run), 600);
-        assert!(settled(self), "it does not settle: {:?}", self.world.groups.describe(&self.world.state, GROUP));
+        assert!(
+            settled(self),
+            "it does not settle: {:?}",
+            self.world.groups().describe(self.world.view(), GROUP).unwrap()
+        );
         let generation = self.generation;
         self.live(1, |_| false, 120);
         assert!(settled(self) && self.generation == generation, "it does not stay settled");
@@ -437,7 +485,7 @@ impl Run {
     }
 
     fn drain(&mut self, allowed: bool) {
-        while let Some((_, commands)) = self.world.journal.front() {
+        while let Some((_, commands)) = self.world.journal().front() {
             assert!(allowed, "nothing changes, but {commands:?} is journalled");
             self.written();
         }
@@ -455,7 +503,7 @@ impl Run {
         let waits: Vec<_> = self.asked.values().map(|a| (a.at, &a.request)).collect();
         assert!(waits.is_empty(), "these wait for ever: {waits:?}");
         assert_eq!(self.world.state.group(GROUP).map(|g| (g.stage(), g.members().len())), Some((GroupStage::Empty, 0)));
-        assert_eq!(self.world.groups.in_memory(), 0);
-        assert_eq!(self.world.groups.next_deadline(), None);
+        assert_eq!(self.world.groups().in_memory(), 0);
+        assert_eq!(self.world.groups().next_deadline(), None);
     }
 }

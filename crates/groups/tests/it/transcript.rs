@@ -17,6 +17,14 @@
 //! > lost           it was not written; `> unknown`: nobody knows
 //! > expire G       all its offsets are too old, and so is it if it has no members
 //! > restart        the process; whatever waited is gone
+//! > move           all groups, to the other broker; `> move unseen`: this one does not hear of it yet
+//! > kill           this broker; the other one goes on
+//! > there          the oldest that the other broker proposed is in the journal after all
+//! ```
+//!
+//! Requests go to the broker that coordinates; with the option `at=there` to the other one.
+//!
+//! ```text
 //! > topic NAME PARTITIONS
 //! > set NAME=VALUE …      settings; a world of their own begins
 //! > describe G   > list   > stored G   > memory
@@ -99,7 +107,7 @@ impl Play {
     fn line(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let decides = matches!(words.as_slice(), ["written" | "go" | "refused" | "limit" | "lost" | "unknown"]);
-        if decides && self.world.journal.is_empty() {
+        if decides && self.world.journal().is_empty() {
             return self.out.push_str("nothing is being journalled\n");
         }
         let effects = match words.as_slice() {
@@ -125,6 +133,12 @@ impl Play {
                 self.tokens.clear();
                 Vec::new()
             }
+            ["move", rest @ ..] => self.world.move_over(rest.is_empty()),
+            ["kill"] => {
+                self.tokens.clear();
+                self.world.kill()
+            }
+            ["there"] => self.world.written_there(),
             ["topic", name, partitions] => {
                 self.world.topic(name, number(partitions) as u32);
                 Vec::new()
@@ -137,7 +151,7 @@ impl Play {
             ["list"] => return self.list(),
             ["stored", group] => return self.stored(group),
             ["memory"] => {
-                writeln!(self.out, "{} groups in memory", self.world.groups.in_memory()).unwrap();
+                writeln!(self.out, "{} groups in memory", self.world.groups().in_memory()).unwrap();
                 return;
             }
             [time, "wait"] => return self.pass(number(time)),
@@ -145,8 +159,10 @@ impl Play {
                 self.pass(number(time));
                 let number = self.tokens.keys().next_back().map_or(1, |last| last + 1);
                 self.tokens.insert(number, (*token).to_owned());
+                let there = request.contains(&"at=there");
                 let (group, request) = self.request(request);
-                self.world.request(Token(number), &group, request)
+                let ask = if there { World::request_there } else { World::request };
+                ask(&mut self.world, Token(number), &group, request)
             }
             _ => panic!("not a line: {line}"),
         };
@@ -157,7 +173,7 @@ impl Play {
     fn pass(&mut self, until: u64) {
         assert!(until >= self.world.now, "time goes back to {until}");
         let mut ticks = 0;
-        while let Some(at) = self.world.groups.next_deadline().filter(|at| at.ms <= until) {
+        while let Some(at) = self.world.groups().next_deadline().filter(|at| at.ms <= until) {
             ticks = if at.ms > self.world.now { 0 } else { ticks + 1 };
             assert!(ticks < 10, "what is due at {} stays due", at.ms);
             self.world.now = self.world.now.max(at.ms);
@@ -182,7 +198,7 @@ impl Play {
                 }
             }
         }
-        while self.at_once && !self.world.journal.is_empty() {
+        while self.at_once && !self.world.journal().is_empty() {
             let effects = self.world.written();
             self.show(effects, prefix);
         }
@@ -324,7 +340,7 @@ impl Play {
     }
 
     fn describe(&mut self, group: &str) {
-        let Some(group) = self.world.groups.describe(&self.world.state, group) else {
+        let Some(group) = self.world.groups().describe(self.world.view(), group).unwrap() else {
             return self.out.push_str("none\n");
         };
         let (stage, generation) = (group.stage.as_str(), group.generation);
@@ -337,7 +353,7 @@ impl Play {
     }
 
     fn list(&mut self) {
-        for group in self.world.groups.list(&self.world.state) {
+        for group in self.world.groups().list(self.world.view()) {
             let (stage, members) = (group.stage.as_str(), group.members);
             writeln!(self.out, "{} {stage} {} {members} members", group.group, group.protocol_type).unwrap();
         }
