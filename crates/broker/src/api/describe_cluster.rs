@@ -40,11 +40,10 @@ pub(super) async fn handle(context: &Context, call: &Call, request: DescribeClus
             is_fenced: false,
         })
         .collect();
-    let is_here = brokers.iter().any(|broker| broker.broker_id == context.broker_id);
     DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: context.cluster_id.clone(),
-        controller_id: if is_here { context.broker_id } else { -1 },
+        controller_id: brokers::controller(context, brokers.iter().map(|broker| broker.broker_id)),
         brokers,
         ..Default::default()
     }

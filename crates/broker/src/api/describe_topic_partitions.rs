@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use kafscale_log::Ledger;
-use kafscale_metadata::Topic;
+use kafscale_metadata::{Topic, TopicPartition};
 use kafscale_wire::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic, NextCursor,
 };
 use kafscale_wire::{ErrorCode, Text, Uuid};
 
+use super::brokers::Layout;
 use super::{Call, Context, Supported, errors};
 
 pub(super) const API: Supported =
@@ -35,7 +36,7 @@ struct Start<'a> {
 
 pub(super) async fn handle(
     context: &Context,
-    _: &Call,
+    call: &Call,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let asked: BTreeSet<&str> = request.topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -47,8 +48,9 @@ pub(super) async fn handle(
         return fail(&asked, errors::stopped(stopped));
     }
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PARTITIONS);
-    let mut page = Page { response: DescribeTopicPartitionsResponse::default(), left: limit, here: context.broker_id };
     let state = context.replica.state();
+    let layout = Layout::of(&state, call);
+    let mut page = Page { response: DescribeTopicPartitionsResponse::default(), left: limit, layout };
     if asked.is_empty() {
         let topics = state.topics().filter(|topic| topic.name() >= start.topic);
         fill(&mut page, &start, topics.map(|topic| (topic.name(), Some(topic))));
@@ -85,7 +87,7 @@ struct Page {
     response: DescribeTopicPartitionsResponse,
     /// Partitions that still fit.
     left: usize,
-    here: i32,
+    layout: Layout,
 }
 
 fn fill<'a>(page: &mut Page, start: &Start<'_>, topics: impl Iterator<Item = (&'a str, Option<&'a Topic>)>) {
@@ -109,16 +111,21 @@ fn fill<'a>(page: &mut Page, start: &Start<'_>, topics: impl Iterator<Item = (&'
 
 impl Page {
     fn add(&mut self, topic: &Topic, first: u32, end: u32) {
-        let here = vec![self.here];
-        let partition = |index: u32| DescribeTopicPartitionsResponsePartition {
-            partition_index: index.cast_signed(),
-            leader_id: self.here,
-            leader_epoch: 0,
-            replica_nodes: here.clone(),
-            isr_nodes: here.clone(),
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
-            ..Default::default()
+        let partition = |index: u32| {
+            let replicas = self.layout.replicas(TopicPartition { topic: topic.id(), partition: index });
+            let leader = replicas.first().copied();
+            let error = if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+            DescribeTopicPartitionsResponsePartition {
+                error_code: error.code(),
+                partition_index: index.cast_signed(),
+                leader_id: leader.unwrap_or(-1),
+                leader_epoch: 0,
+                isr_nodes: replicas.clone(),
+                replica_nodes: replicas,
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
+                ..Default::default()
+            }
         };
         let partitions: Vec<_> = (first..end).map(partition).collect();
         self.left -= partitions.len();

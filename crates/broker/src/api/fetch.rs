@@ -15,21 +15,28 @@
 //! FETCH_SESSION_TOPIC_ID_ERROR. A partition that stands in a request twice is answered once, as Kafka does.
 //!
 //! v9's and v12's leader epochs are ignored: the epoch is always 0 and no log ever diverges. v13 names topics by id
-//! (KIP-516). v11's rack is ignored while there is one broker. Replica ids mean nothing: a fetch is a consumer's.
+//! (KIP-516). Replica ids mean nothing: a fetch is a consumer's.
+//!
+//! v11's rack (KIP-392): a consumer whose rack is another than ours, and has a broker, is told that broker for each
+//! partition, without records, since librdkafka drops those. It is told once a connection in five minutes: if it comes
+//! back it has its reasons, and is served.
 
 use std::time::Duration;
 
 use kafscale_log::Ledger;
 use kafscale_log::read::{FetchAnswer, FetchError, FetchLimits, PartitionData as Found};
-use kafscale_metadata::{State, TopicId};
+use kafscale_metadata::{Leaders, State, TopicId};
 use kafscale_wire::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use kafscale_wire::{ErrorCode, Records, Text, Uuid};
 
-use super::{Call, Context, Supported, answer_holding, errors};
+use super::{Call, Context, Supported, answer_holding, brokers, errors};
 use crate::connection::Reply;
 use crate::fetch_sessions::{Asked, Key, Session, Turn, Want};
 
 pub(super) const API: Supported = Supported { key: 1, name: "Fetch", advertised: 4..=18, served: 4..=18 };
+
+/// A consumer that was sent elsewhere and is here again is not sent away for so long: as long as clients remember it.
+const LED_AWAY: Duration = Duration::from_secs(5 * 60);
 
 /// The first version that names topics by id.
 const BY_ID_FROM: i16 = 13;
@@ -44,16 +51,32 @@ pub(super) async fn handle(context: &Context, call: &Call, request: FetchRequest
         }
     };
     note(turn.session(), asked, &request, &context.replica.state());
-    let limits = FetchLimits {
+    let mut limits = FetchLimits {
         max_bytes: u64::try_from(request.max_bytes).unwrap_or(0),
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
         max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
+    let nearer = nearer(context, call, &request.rack_id);
+    if nearer.is_some() {
+        (limits.max_bytes, limits.max_wait) = (0, Duration::ZERO);
+    }
     drop(request); // it pins its frame, and the fetch may wait
     let found = read(context, &mut turn, limits).await;
-    let responses = respond(context, turn.session(), found.partitions);
+    let responses = respond(context, turn.session(), found.partitions, nearer.as_ref());
     let response = FetchResponse { responses, session_id: turn.finish(), ..Default::default() };
     answer_holding(call, &response, found.reservation.into_iter().collect())
+}
+
+/// Where the consumer should fetch, if not here.
+fn nearer(context: &Context, call: &Call, rack: &str) -> Option<Leaders> {
+    let found = brokers::nearer(context, &context.replica.state(), call, rack)?;
+    let now = context.env.clock.now();
+    let mut led_away = call.peer.led_away.lock();
+    if led_away.is_some_and(|at| now.saturating_duration_since(at) < LED_AWAY) {
+        return None;
+    }
+    *led_away = Some(now);
+    Some(found)
 }
 
 /// Takes note of what the client wants otherwise from now on.
@@ -87,7 +110,12 @@ async fn read(context: &Context, turn: &mut Turn, limits: FetchLimits) -> FetchA
 }
 
 /// Neighbours of one topic share its entry.
-fn respond(context: &Context, session: &mut Session, found: Vec<Found>) -> Vec<FetchableTopicResponse> {
+fn respond(
+    context: &Context,
+    session: &mut Session,
+    found: Vec<Found>,
+    nearer: Option<&Leaders>,
+) -> Vec<FetchableTopicResponse> {
     let state = context.replica.state();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     for found in found {
@@ -102,7 +130,8 @@ fn respond(context: &Context, session: &mut Session, found: Vec<Found>) -> Vec<F
             Some(FetchError::UnknownTopicOrPartition) if !has_topic => ErrorCode::UnknownTopicId,
             Some(error) => errors::read(error),
         };
-        let data = partition(found, error);
+        let elsewhere = nearer.and_then(|leaders| leaders.of(found.partition)).filter(|_| error == ErrorCode::None);
+        let data = partition(found, error, elsewhere);
         match topics.last_mut() {
             Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
             _ => topics.push(FetchableTopicResponse { topic, topic_id, partitions: vec![data] }),
@@ -111,14 +140,16 @@ fn respond(context: &Context, session: &mut Session, found: Vec<Found>) -> Vec<F
     topics
 }
 
-fn partition(found: Found, error: ErrorCode) -> PartitionData {
+fn partition(found: Found, error: ErrorCode, elsewhere: Option<i32>) -> PartitionData {
+    let slices = if elsewhere.is_some() { Vec::new() } else { found.slices };
     PartitionData {
         partition_index: found.partition.partition.cast_signed(),
         error_code: error.code(),
         high_watermark: found.bounds.high_watermark,
         last_stable_offset: found.bounds.last_stable_offset,
         log_start_offset: found.bounds.log_start,
-        records: Records::from(found.slices),
+        preferred_read_replica: elsewhere.unwrap_or(-1),
+        records: Records::from(slices),
         ..Default::default()
     }
 }

@@ -1,10 +1,11 @@
 //! FindCoordinator (key 10), versions 0–6.
 //!
-//! Any broker coordinates any group while there is one broker, so the answer is this one, at the address of the
-//! listener that the client came in by. A transactional id (key type 1, v1) is answered alike: a client that got no
-//! coordinator would look for one for ever, while InitProducerId refuses it in words. Share groups (key type 2, v6,
-//! KIP-932) are INVALID_REQUEST, as Kafka says without them. v4 asks for several keys at once (KIP-699). A broker whose
-//! session is over answers COORDINATOR_NOT_AVAILABLE.
+//! The coordinator of a group is the one whose commands of it the fold takes, at the address of the listener that the
+//! client came in by, and read behind a barrier: whoever was just told NOT_COORDINATOR is not sent back. A coordinator
+//! that has no listener of that name is COORDINATOR_NOT_AVAILABLE, and so is every answer of a broker whose session is
+//! over. For a transactional id (key type 1, v1) it is this broker: a client that got none would look for one for ever,
+//! while InitProducerId refuses it in words. Share groups (key type 2, v6, KIP-932) are INVALID_REQUEST, as Kafka says
+//! without them. v4 asks for several keys at once (KIP-699).
 
 use kafscale_wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafscale_wire::{ErrorCode, Text};
@@ -16,20 +17,26 @@ pub(super) const API: Supported = Supported { key: 10, name: "FindCoordinator", 
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const NONE: ErrorCode = ErrorCode::CoordinatorNotAvailable;
 
 pub(super) async fn handle(context: &Context, call: &Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let found = find(context, call, request.key_type);
+    let fresh = context.groups.barrier().await.is_ok();
+    let find = |key: Text| {
+        let found = if fresh { find(context, call, request.key_type, &key) } else { Err(NONE) };
+        respond(key, &found)
+    };
     if call.version >= 4 {
-        let coordinators = request.coordinator_keys.into_iter().map(|key| respond(key, &found)).collect();
+        let coordinators = request.coordinator_keys.into_iter().map(find).collect();
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
-    let Coordinator { node_id, host, port, error_code, error_message, .. } = respond(request.key, &found);
+    let Coordinator { node_id, host, port, error_code, error_message, .. } = find(request.key);
     FindCoordinatorResponse { node_id, host, port, error_code, error_message, ..Default::default() }
 }
 
-fn find(context: &Context, call: &Call, key_type: i8) -> Result<Broker, ErrorCode> {
+fn find(context: &Context, call: &Call, key_type: i8, key: &str) -> Result<Broker, ErrorCode> {
     match key_type {
-        GROUP | TRANSACTION => brokers::this(context, call).ok_or(ErrorCode::CoordinatorNotAvailable),
+        GROUP => brokers::coordinator(&context.groups.state(), key, call).ok_or(NONE),
+        TRANSACTION => brokers::this(context, call).ok_or(NONE),
         _ => Err(ErrorCode::InvalidRequest),
     }
 }

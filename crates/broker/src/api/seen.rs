@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer { id: 1, addr: ([127, 0, 0, 1], 1).into(), listener: "test".into() }
+        Peer { id: 1, addr: ([127, 0, 0, 1], 1).into(), listener: "test".into(), led_away: Default::default() }
     }
 
     async fn count_slow<R: Request>(request: R, response: &R::Response, seconds: u64) -> bool {

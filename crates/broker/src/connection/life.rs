@@ -214,7 +214,7 @@ mod tests {
         let (budget, metrics, settings) = (MemoryBudget::new(1 << 20), Arc::default(), ConnectionSettings::default());
         let server = Server::new(Arc::new(Closing), Env::real(), budget, metrics, settings);
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let peer = Arc::new(Peer { id: 1, addr, listener: "test".into() });
+        let peer = Arc::new(Peer { id: 1, addr, listener: "test".into(), led_away: Default::default() });
         let (reader, writer) = (Box::new(tokio::io::empty()), Box::new(tokio::io::sink()));
         let task = run(server, peer, Accepted { reader, writer, peer: addr }, CancellationToken::new());
         let bytes = size_of_val(&task);

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kafscale_log::budget::Reservation;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use frame::allowance;
 pub use server::{ConnectionSettings, Server};
@@ -66,6 +68,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The name of the listener through which it came.
     pub listener: Arc<str>,
+    /// When its consumer was last told to fetch from another broker.
+    pub(crate) led_away: Mutex<Option<Instant>>,
 }
 
 /// Answers requests.

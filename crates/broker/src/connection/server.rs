@@ -128,7 +128,7 @@ impl Server {
         }
         counts.accepted.inc();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(Peer { id, addr: accepted.peer, listener: Arc::clone(name) });
+        let peer = Arc::new(Peer { id, addr: accepted.peer, listener: Arc::clone(name), led_away: Default::default() });
         let open = (self.open.token(), counts.count_open());
         let life = life::run(Arc::clone(self), peer, accepted, stop.clone());
         let task = async move {

@@ -4,4 +4,4 @@ mod life;
 mod parked;
 mod verdicts;
 mod versions;
-mod world;
+pub(crate) mod world;

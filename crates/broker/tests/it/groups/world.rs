@@ -53,7 +53,13 @@ impl Life {
     }
 
     pub(crate) async fn start_between(directory: &Path, between: &dyn Between) -> Self {
-        let flags = [("data-dir", directory.to_str().unwrap()), ("advertise", "kafka.example:7")];
+        Self::start_as(0, directory, between).await
+    }
+
+    /// The broker with this id, which advertises the port 7 + id.
+    pub(crate) async fn start_as(id: i32, directory: &Path, between: &dyn Between) -> Self {
+        let (broker_id, address) = (id.to_string(), format!("kafka.example:{}", 7 + id));
+        let flags = [("data-dir", directory.to_str().unwrap()), ("advertise", &*address), ("broker-id", &*broker_id)];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = Settings::parse(&flags, &[], Machine { memory_bytes: 1 << 30 }).unwrap();
         let tasks = Arc::new(Tasks::default());
