@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use kafscale_journal::file::FileJournal;
 use kafscale_log::Ledger;
 use kafscale_log::read::Cache;
-use kafscale_metadata::State;
+use kafscale_metadata::{Nonce, State};
 use parking_lot::Mutex;
 
 use crate::api::Context;
@@ -112,7 +112,7 @@ impl Serving {
         metrics.fold.partitions.set(signed(state.partition_count()));
         metrics.fold.producers.set(signed(state.living_producers() as u64));
         metrics.snapshots.ordinal.set(signed(state.snapshot().map_or(0, |snapshot| snapshot.ordinal)));
-        let lag = lag(&state);
+        let lag = lag(&state, self.context.replica.nonce());
         drop(state);
         metrics.groups.lag(lag);
     }
@@ -127,10 +127,10 @@ impl Serving {
     }
 }
 
-/// How far groups are behind.
-fn lag(state: &State) -> LagSeries {
+/// How far the groups that this broker coordinates are behind: each group is told by one broker.
+fn lag(state: &State, session: Nonce) -> LagSeries {
     let mut lag = LagSeries::default();
-    for (id, group) in state.groups() {
+    for (id, group) in state.groups().filter(|(id, _)| state.coordinates(session, id)) {
         for (at, committed) in group.offsets() {
             let Some(topic) = state.topic(at.topic) else { continue };
             let Some(partition) = topic.partition(at.partition) else { continue };

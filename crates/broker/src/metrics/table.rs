@@ -76,7 +76,7 @@ pub const TABLE: &[Description] = &[
     row("kafscale_topics", "gauge", &[], "Topics"),
     row("kafscale_partitions", "gauge", &[], "Partitions of all topics"),
     row("kafscale_producers", "gauge", &[], "Idempotent producers that are remembered"),
-    row("kafscale_groups", "gauge", &["state"], "Consumer groups, by Kafka's names of states"),
+    row("kafscale_groups", "gauge", &["state"], "Consumer groups that this broker coordinates, by Kafka's names of states"),
     row("kafscale_group_members", "gauge", &[], "Members of all consumer groups"),
     row("kafscale_group_generations_total", "counter", &[], "Generations that began: rebalances that were completed"),
     row("kafscale_offset_commits_total", "counter", &["outcome"], "Offset commits of consumer groups: stored, refused (the client has to do something about it), failed (not written, or not known to be)"),

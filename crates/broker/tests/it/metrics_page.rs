@@ -14,7 +14,8 @@ reads. This page is made from the code's own table and checked in the tests.
 
 Counters and histograms begin at 0 with each start of the broker. A family with labels has a line for each label that has occurred.
 Labels take few values: names of APIs and of errors are Kafka's, and a key or a code that Kafka does not have is `other`. Where labels
-are names that clients choose, the number of lines is bounded, and a metric says how many were left out.
+are names that clients choose, the number of lines is bounded, and a metric says how many were left out. What is said of groups is of
+those that the broker coordinates: the sum over all brokers has each group once.
 
 ";
 

@@ -19,6 +19,21 @@ Kafka.
 
 ";
 
+const BROKERS: &str = "
+## Brokers, leaders and zones
+
+Clients that know one broker find all: Metadata and DescribeCluster name all that live, each at the address that it advertises for the
+listener that the client came in by. Any of them takes any request, but those of a consumer group, which its coordinator takes
+(FindCoordinator names it).
+
+The leader of a partition is advice: all clients are given the same, so that they share a cache, and another one only when brokers come
+or go. A client that names its zone is given brokers of it, if there are any: with `zone=NAME` in its `client.id`, at the beginning or
+behind a comma, up to the end or the next comma (`client.id=zone=eu-1a,orders`), or by coming in through a listener that is named as the
+zone is. A consumer with `client.rack` that fetches elsewhere is sent to a broker of its rack (KIP-392), once in five minutes on a
+connection. The replicas that are shown are the brokers that lead the partition in each zone. The leader epoch is always 0: no log ever
+diverges, and it can never go back.
+";
+
 fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("## API keys\n\n| key | API | advertised | served |\n|---|---|---|---|\n");
@@ -27,6 +42,7 @@ fn render() -> String {
         writeln!(page, "| {} | {} | {} | {} |", api.key, api.name, range(&api.advertised), range(&api.served)).unwrap();
     }
     page.push_str("\nProduce 0 to 2 are advertised because old librdkafka turns features off without them, and answered UNSUPPORTED_VERSION.\n");
+    page.push_str(BROKERS);
     page.push_str("\n## Topic settings\n\nAny other setting is refused by name.\n\n| setting | default | allowed |\n|---|---|---|\n");
     for setting in SETTINGS {
         writeln!(page, "| `{}` | {} | {} |", setting.name, setting.default, setting.allowed).unwrap();
