@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from harness import dataset, librdkafka, wire
 from harness.cluster import Broker, Cluster, Etcd
 from harness.s3 import BUCKET
@@ -205,3 +206,109 @@ def test_an_etcd_restored_from_an_old_backup_is_noticed(new_cluster, scratch, to
     finally:
         cluster.stop()
         etcd.stop()
+
+
+# ----------------------------------------------------------------------------------------------- whom clients are sent to
+
+
+def leaders_seen(broker, topic):
+    listing = subprocess.run(["kcat", "-L", "-J", "-t", topic, "-b", broker.bootstrap], capture_output=True, text=True, check=True, timeout=30)
+    return {p["leader"] for t in json.loads(listing.stdout)["topics"] for p in t["partitions"]}
+
+
+def test_nobody_is_sent_to_a_broker_that_was_killed(new_cluster):
+    """Long before its lease has run out."""
+    cluster = new_cluster()
+    cluster.create_topic("t", 30)
+    one, killed, other = cluster.brokers
+    wait_until(lambda: leaders_seen(one, "t") == {0, 1, 2}, "all lead")
+    time.sleep(1)
+    killed.kill()
+    began = time.monotonic()
+    for broker in (one, other):
+        wait_until(lambda: 1 not in leaders_seen(broker, "t") | brokers_seen(broker), "it is not named any more", seconds=LEASE / 2)
+    assert time.monotonic() - began < LEASE / 2
+    killed.start()
+    wait_until(lambda: leaders_seen(one, "t") == {0, 1, 2}, "it leads again")
+
+
+def test_clients_are_led_to_their_zone(new_cluster):
+    cluster = new_cluster(racks=("a", "b", "a"))
+    cluster.create_topic("t", 30)
+    listing = subprocess.run(
+        ["kcat", "-L", "-J", "-t", "t", "-b", cluster.brokers[0].bootstrap, "-X", "client.id=zone=b"], capture_output=True, text=True, check=True
+    )
+    assert {p["leader"] for t in json.loads(listing.stdout)["topics"] for p in t["partitions"]} == {1}
+    assert leaders_seen(cluster.brokers[0], "t") == {0, 1, 2}
+
+
+class Member(threading.Thread):
+    """A consumer of a group that commits what it has read, and notes what happened to it."""
+
+    def __init__(self, cluster, group, topic):
+        super().__init__()
+        self.consumer = librdkafka.consumer(cluster, group_id=group, auto_offset_reset="earliest", session_timeout_ms=30_000)
+        self.rebalances, self.commits, self.read, self.errors, self.stopping = 0, [], 0, [], False
+        self.consumer.subscribe([topic], on_assign=self.count, on_revoke=self.count)
+
+    def count(self, _consumer, _partitions):
+        self.rebalances += 1
+
+    def run(self):
+        while not self.stopping:
+            message = self.consumer.poll(0.1)
+            if message is None or message.error():
+                continue
+            self.read += 1
+            try:
+                done = self.consumer.commit(message=message, asynchronous=False)
+                self.commits.append((time.monotonic(), done[0].partition, done[0].offset))
+            except Exception as error:  # noqa: BLE001 — whatever it is, the test says so
+                self.errors.append((time.monotonic(), str(error)))
+        self.consumer.close()
+
+
+def coordinator_of(cluster, group):
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    return admin.describe_consumer_groups([group])[group].result(30).coordinator.id
+
+
+def test_a_killed_coordinator_s_group_goes_on_at_the_next_broker(new_cluster):
+    cluster = new_cluster()
+    cluster.create_topic("t", 6)
+    members = [Member(cluster, "g", "t") for _ in range(3)]
+    for member in members:
+        member.start()
+    stop = threading.Event()
+
+    def write():
+        sender, i = librdkafka.producer(cluster), 0
+        while not stop.is_set():
+            sender.produce("t", b"%d" % i, partition=i % 6)
+            i += 1
+            sender.poll(0.01)
+        sender.flush(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_until(lambda: all(len(m.commits) > 5 for m in members), "all members read and commit")
+        before = [m.rebalances for m in members]
+        victim = cluster.brokers[coordinator_of(cluster, "g")]
+        victim.kill()
+        killed = time.monotonic()
+        wait_until(lambda: all(sum(at > killed + 1 for at, *_ in m.commits) > 5 for m in members), "all go on", seconds=60)
+        first = max(min(at for at, *_ in m.commits if at > killed + 1) for m in members) - killed
+        print(f"the last member's first commit came {first:.1f} s after the kill")
+        assert [m.rebalances for m in members] == before, "nobody joined again"
+        assert first < 3 * LEASE
+        for partition in range(6):
+            offsets = [c[2] for c in sorted(sum((m.commits for m in members), [])) if c[1] == partition]
+            assert offsets == sorted(offsets), "no commit went back"
+    finally:
+        stop.set()
+        writer.join()
+        for member in members:
+            member.stopping = True
+        for member in members:
+            member.join(30)

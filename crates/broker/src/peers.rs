@@ -22,8 +22,6 @@ use tracing::info;
 
 use crate::ledger::Replica;
 
-/// How often it is looked for new peers.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a connection that broke or did not come about.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A connection takes no longer, or its host is too far away to say anything.
@@ -44,9 +42,10 @@ impl Peers {
     /// Watches over the peers until the session is over.
     pub(crate) async fn watch(self: Arc<Self>, replica: Arc<Replica>, connect: Arc<dyn Connect>) {
         let mut over = std::pin::pin!(replica.ended());
+        let mut progress = replica.progress();
         let mut watched: BTreeMap<Nonce, DropGuard> = BTreeMap::new();
         loop {
-            let peers = peers(&replica);
+            let (peers, changes) = peers(&replica);
             watched.retain(|nonce, _| peers.contains_key(nonce));
             self.refusing.lock().retain(|nonce| peers.contains_key(nonce));
             for (nonce, address) in peers {
@@ -61,17 +60,18 @@ impl Peers {
             tokio::select! {
                 biased;
                 _end = &mut over => return,
-                () = sleep(LOOK_INTERVAL) => {}
+                _others = progress.wait_for(|now| now.session_changes != changes) => {}
             }
         }
     }
 }
 
-/// The other live sessions, and where they listen.
-fn peers(replica: &Replica) -> BTreeMap<Nonce, Listener> {
+/// The other live sessions and where they listen, and how often sessions had changed by then.
+fn peers(replica: &Replica) -> (BTreeMap<Nonce, Listener>, u64) {
     let state = replica.state();
     let others = state.live_sessions().filter(|session| session.nonce() != replica.nonce());
-    others.filter_map(|session| Some((session.nonce(), session.listeners().first()?.clone()))).collect()
+    let peers = others.filter_map(|session| Some((session.nonce(), session.listeners().first()?.clone()))).collect();
+    (peers, state.session_changes())
 }
 
 struct Peer {

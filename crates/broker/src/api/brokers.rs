@@ -1,7 +1,8 @@
 //! The brokers of the cluster, as one client sees them: each at the address that it advertises for the listener through
 //! which that client came in. Metadata, FindCoordinator, DescribeCluster and Fetch take what they say of brokers from
 //! here, so that they never differ: a client inside of a network and one outside of it are each sent to where they can
-//! connect. A broker that has no listener of that name cannot be reached by such a client and is left out.
+//! connect. A broker that has no listener of that name cannot be reached by such a client and is left out; so is one that
+//! refuses connections ([`peers`](crate::peers)): it was killed, and its session has not ended yet.
 //!
 //! Any broker serves any partition, so the leader is advice, and depends on who asks: of the client's zone if a broker
 //! is in it ([`Leaders`]). A client names its zone by a tag in its client id, `zone=NAME`, that begins the id or follows
@@ -29,9 +30,17 @@ pub(super) struct Broker {
     pub(super) rack: Option<Text>,
 }
 
-/// All brokers that live, as seen by a client of `listener`.
-pub(super) fn all(state: &State, listener: &str) -> Vec<Broker> {
-    state.live_sessions().filter_map(|session| seen(session, listener)).collect()
+/// All brokers that can be reached, as seen by the client of `call`.
+pub(super) fn all(context: &Context, call: &Call) -> Vec<Broker> {
+    let state = context.replica.state();
+    reachable(context, &state, call).filter_map(|session| seen(session, &call.peer.listener)).collect()
+}
+
+/// The sessions of all brokers that can be reached by the client of `call`.
+fn reachable<'a>(context: &Context, state: &'a State, call: &Call) -> impl Iterator<Item = &'a Session> {
+    state.live_sessions().filter(|session| {
+        address(session, &call.peer.listener).is_some() && !context.peers.refuses(session.nonce())
+    })
 }
 
 /// Any broker takes admin requests: this one, or another one if this one's session has ended; −1 if there is none.
@@ -74,10 +83,10 @@ pub(super) struct Layout {
 
 impl Layout {
     /// For the client of `call`.
-    pub(super) fn of(state: &State, call: &Call) -> Self {
+    pub(super) fn of(context: &Context, state: &State, call: &Call) -> Self {
         let listener = &*call.peer.listener;
         let zone = tag(call.seen.client()).or_else(|| zone_of_listener(state, listener));
-        let reachable = || state.live_sessions().filter(|session| address(session, listener).is_some());
+        let reachable = || reachable(context, state, call);
         let goes_on = |session: &&Session| session.standing() != Standing::Withdrawn;
         let all_stop = !reachable().any(|session| goes_on(&session));
         let mut zones = BTreeMap::<Option<&str>, Vec<&Session>>::new();
@@ -115,7 +124,7 @@ pub(super) fn nearer(context: &Context, state: &State, call: &Call, rack: &str) 
         return None;
     }
     let goes_on = |s: &&Session| s.rack() == Some(rack) && s.standing() != Standing::Withdrawn;
-    let mut there = state.live_sessions().filter(goes_on).filter(|s| address(s, &call.peer.listener).is_some());
+    let mut there = reachable(context, state, call).filter(goes_on);
     let first = there.next()?;
     Some(Leaders::over(std::iter::once(first).chain(there), None))
 }

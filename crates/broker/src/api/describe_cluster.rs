@@ -5,7 +5,6 @@
 //! no controllers to connect to. v2's fenced brokers (KIP-1073) do not exist: a broker whose session is over is gone.
 //! Authorized operations are not reported: there are no ACLs.
 
-use kafscale_log::Ledger;
 use kafscale_wire::describe_cluster::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 use kafscale_wire::{ErrorCode, Text};
 
@@ -30,7 +29,7 @@ pub(super) async fn handle(context: &Context, call: &Call, request: DescribeClus
             ..Default::default()
         };
     }
-    let brokers = brokers::all(&context.replica.state(), &call.peer.listener).into_iter();
+    let brokers = brokers::all(context, call).into_iter();
     let brokers: Vec<_> = brokers
         .map(|broker| DescribeClusterBroker {
             broker_id: broker.id,

@@ -49,7 +49,7 @@ pub(super) async fn handle(
     }
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PARTITIONS);
     let state = context.replica.state();
-    let layout = Layout::of(&state, call);
+    let layout = Layout::of(context, &state, call);
     let mut page = Page { response: DescribeTopicPartitionsResponse::default(), left: limit, layout };
     if asked.is_empty() {
         let topics = state.topics().filter(|topic| topic.name() >= start.topic);

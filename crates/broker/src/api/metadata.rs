@@ -38,11 +38,11 @@ pub(super) async fn handle(context: &Context, call: &Call, request: MetadataRequ
         }
         Some(_) | None => {
             let state = context.replica.state();
-            let layout = Layout::of(&state, call);
+            let layout = Layout::of(context, &state, call);
             state.topics().map(|topic| describe(&layout, topic)).collect()
         }
     };
-    let brokers = brokers::all(&context.replica.state(), &call.peer.listener);
+    let brokers = brokers::all(context, call);
     MetadataResponse {
         controller_id: brokers::controller(context, brokers.iter().map(|broker| broker.id)),
         brokers: brokers.into_iter().map(broker).collect(),
@@ -76,7 +76,7 @@ async fn describe_one(
         Ok(id) => {
             let state = context.replica.state();
             match state.topic(id) {
-                Some(topic) => describe(&Layout::of(&state, call), topic),
+                Some(topic) => describe(&Layout::of(context, &state, call), topic),
                 None => failed(ErrorCode::UnknownTopicOrPartition), // deleted a moment ago
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kafscale_journal::{ReadError, Record};
-use kafscale_metadata::{Applied, Entry, State, apply};
+use kafscale_metadata::{Applied, Entry, Nonce, State, apply};
 use tokio::task::yield_now;
 use tokio::time::{Duration, sleep};
 use tracing::{error, warn};
