@@ -325,6 +325,58 @@ fn a_truncation_behind_which_a_session_has_fewer_entries_is_of_another_story() {
     assert_eq!(behind.read_all(&rig.view()), Err(Halt::Truncated));
 }
 
+#[test]
+fn entries_that_go_on_by_their_number_behind_a_floor_may_be_of_another_story() {
+    let (mut rig, a, b) = filled(0);
+    let backup = rig.store.backup();
+    (20..25).for_each(|n| assert!(is_now(&rig.append(b, n))));
+    let (tail, _) = start(&rig);
+    // As many entries, in as many revisions; who wrote them has left.
+    rig.store.restore(&backup, std::time::Duration::ZERO);
+    let c = rig.open(3, 7);
+    (1..4).for_each(|n| assert!(is_now(&rig.append(c, n))));
+    assert!(is_now(&rig.append_with(c, 4, With::Leave)));
+    assert_eq!(rig.view().head.unwrap().version, tail.applied().ordinal);
+    let d = rig.open(4, 8);
+    (1..20).for_each(|n| assert!(is_now(&rig.append(d, n))));
+    let (other, _) = start(&rig);
+    let publish = |rig: &mut Rig, floor, n| {
+        let stored = other.floor_at(&rig.view(), floor);
+        let seen = rig.view().pointer.unwrap().mod_revision;
+        assert!(is_now(&rig.append_with(d, n, With::Publish { seen, pointer: stored.encode() })));
+        (stored, rig.view().pointer.unwrap().mod_revision)
+    };
+    let (stored, pointer) = publish(&mut rig, 50, 20);
+    assert!(is_stop(&tail.clone().read_all(&rig.view())));
+    // Whoever has heard of that pointer before knows its last entry still.
+    let mut raised = tail.clone();
+    raised.raise(&stored, pointer);
+    let asked = raised.anchor();
+    assert!(raised.look(&look(&mut rig, &asked), &asked).unwrap().anchor_lost);
+    assert!(is_stop(&raised.read_all(&rig.view())));
+    assert!(is_now(&rig.append(a, 20)), "a session of both");
+}
+
+#[test]
+fn a_floor_within_what_was_applied_is_where_it_was() {
+    let (mut rig, a, _) = filled(0);
+    let (tail, _) = start(&rig);
+    for ordinal in [20, 40] {
+        for revision in [0, 1] {
+            let mut stored = tail.floor_at(&rig.view(), ordinal);
+            stored.floor.revision -= revision;
+            rig.put(rig.life.names.pointer(), stored.encode());
+            assert_eq!(is_stop(&tail.clone().read_all(&rig.view())), revision > 0, "{ordinal} {revision}");
+        }
+    }
+    // Of what is gone the place alone is left.
+    let stored = tail.floor_at(&rig.view(), 40);
+    rig.delete(rig.life.names.entries());
+    rig.put(rig.life.names.pointer(), stored.encode());
+    assert!(is_now(&rig.append(a, 20)));
+    assert_eq!(tail.clone().read_all(&rig.view()).unwrap().len(), 1);
+}
+
 #[derive(Debug, Clone)]
 enum Disturb {
     Lose(Index),

@@ -38,10 +38,6 @@ impl Marks {
         self.marks.push_back(mark);
     }
 
-    pub(super) fn last(&self) -> Option<&Mark> {
-        self.marks.back()
-    }
-
     /// The first ordinal that has a mark, or will have.
     pub(in super::super) fn first(&self) -> u64 {
         self.before.ordinal + 1

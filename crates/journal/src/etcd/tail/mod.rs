@@ -19,6 +19,7 @@ mod marks;
 pub(super) mod patience;
 mod view;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::keys::Named;
@@ -80,6 +81,9 @@ pub(super) struct Tail {
     /// The mod-revision of the newest pointer that was seen.
     pointer: Revision,
     applied: Position,
+    /// Session and number of the last entry that was yielded. It outlives its mark: whoever is behind a pointer's floor has
+    /// to prove what it has all the same.
+    newest: Option<(u64, u64)>,
     marks: Marks,
     tracks: BTreeMap<u64, Track>,
     half: Option<Half>,
@@ -106,6 +110,7 @@ impl Tail {
             base: stored.base,
             pointer,
             applied: stored.floor,
+            newest: None,
             marks: Marks::after(stored.floor),
             tracks: stored.counts.iter().map(|(nonce, count)| (*nonce, track(count))).collect(),
             half: None,
@@ -133,7 +138,7 @@ impl Tail {
 
     /// What proves, in a later look at the store, that it is still the one that was applied.
     pub(super) fn anchor(&self) -> Anchor {
-        let key = self.marks.last().map(|mark| self.life.names.entry(mark.nonce, mark.n));
+        let key = self.newest.map(|(nonce, n)| self.life.names.entry(nonce, n));
         Anchor { applied: self.applied, key, pointer: self.pointer }
     }
 
@@ -208,6 +213,7 @@ impl Tail {
         let position = Position { ordinal, revision: entry.mod_revision };
         self.count(nonce, n, position)?;
         self.applied = position;
+        self.newest = Some((nonce, n));
         self.marks.push(Mark::new(nonce, n, &entry));
         Ok(Record { position, nonce, n, entry: entry.value })
     }
@@ -246,8 +252,15 @@ impl Tail {
                 end.ordinal, applied.ordinal
             )));
         }
-        if stored.floor.ordinal < applied.ordinal && !view.holds(&self.anchor()) {
-            return Err(back(format!("entry {}, which was applied, is gone", applied.ordinal)));
+        self.check_floor(stored.floor)?;
+        if !view.holds(&self.anchor()) {
+            match stored.floor.ordinal.cmp(&applied.ordinal) {
+                Ordering::Less => return Err(back(format!("entry {}, which was applied, is gone", applied.ordinal))),
+                // It may have been truncated, and is where the pointer has it.
+                Ordering::Equal => {}
+                // Entries that go on from it by their number may go on from another one.
+                Ordering::Greater => return Err(self.truncated(&stored)),
+            }
         }
         let newer = view.newer_than(applied.revision);
         let expected = end.ordinal - applied.ordinal;
@@ -267,6 +280,15 @@ impl Tail {
         }
         self.raise(&stored, pointer);
         Ok(records)
+    }
+
+    /// A floor that is not beyond what was applied is a place that the tail knows.
+    fn check_floor(&self, floor: Position) -> Result<(), Halt> {
+        let known = if floor.ordinal > self.applied.ordinal { None } else { self.marks.place(floor.ordinal) };
+        match known {
+            Some(known) if known != floor => Err(back(format!("the pointer's floor is {floor:?}, and was {known:?}"))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What was applied last may have been truncated and proves nothing. But from it to the floor everything only goes up:

@@ -54,7 +54,7 @@ impl View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Anchor {
     pub(in super::super) applied: Position,
-    /// The key of the last applied entry, unless it may have been truncated.
+    /// The key of the last applied entry, if there is one. It may have been truncated.
     pub(in super::super) key: Option<Bytes>,
     /// The mod-revision of the pointer.
     pub(in super::super) pointer: Revision,
