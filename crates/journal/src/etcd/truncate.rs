@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::keys::Names;
 use super::kv::{Compare, Failure, Get, Is, Kv, Op, Refusal, Revision, Target, Txn};
 use super::shared::{Shared, failed};
 use super::stored::StoredPointer;
-use super::txns::all;
+use super::txns::{Life, all};
 use crate::ReadError;
 
 /// Ranges in one transaction.
@@ -63,12 +62,12 @@ fn plan(stored: &StoredPointer, firsts: &BTreeMap<u64, u64>) -> Vec<Vec<Piece>> 
     txns
 }
 
-/// Removes the pieces, if nothing in them is newer than `floor`.
-fn removal(names: &Names, pieces: &[Piece], floor: Revision) -> Txn {
-    let keys = |piece: &Piece| names.entries_of(piece.nonce, piece.first, piece.end);
+/// Removes the pieces, if nothing in them is newer than `floor`, and nothing of another life of the journal.
+fn removal(life: &Life, pieces: &[Piece], floor: Revision) -> Txn {
+    let keys = |piece: &Piece| life.names.entries_of(piece.nonce, piece.first, piece.end);
     let old = |piece: &Piece| Compare { keys: keys(piece), is: Is::Less, target: Target::Mod(floor + 1) };
     Txn {
-        when: pieces.iter().map(old).collect(),
+        when: pieces.iter().map(old).chain([life.compare_head()]).collect(),
         then: pieces.iter().map(|piece| Op::Delete(keys(piece))).collect(),
         otherwise: Vec::new(),
     }
@@ -133,7 +132,7 @@ impl Shared {
     }
 
     async fn remove(&self, pieces: &[Piece], floor: Revision) -> Result<bool, ReadError> {
-        let reply = self.kv.txn(removal(&self.life.names, pieces, floor)).await.map_err(failed)?;
+        let reply = self.kv.txn(removal(&self.life, pieces, floor)).await.map_err(failed)?;
         Ok(reply.succeeded)
     }
 
@@ -151,8 +150,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::{Rig, is_now};
-    use super::super::stored::Count;
+    use super::super::rig::{LIFE, Rig, is_now};
+    use super::super::stored::{Count, encode_head};
     use super::*;
 
     fn pointer(counts: &[(u64, u64)]) -> StoredPointer {
@@ -190,9 +189,9 @@ mod tests {
         let me = rig.open(1, 5);
         (1..10).for_each(|n| assert!(is_now(&rig.append(me, n))));
         let piece = |first, end| Piece { nonce: 5, first, end };
-        let names = rig.life.names.clone();
+        let life = rig.life.clone();
         let remove =
-            |rig: &mut Rig, pieces: &[Piece], floor| rig.run(&removal(&names, pieces, floor)).unwrap().succeeded;
+            |rig: &mut Rig, pieces: &[Piece], floor| rig.run(&removal(&life, pieces, floor)).unwrap().succeeded;
         let floor = me.fence + 4;
         assert!(!remove(&mut rig, &[piece(0, 6)], floor), "entry 5 is newer");
         assert!(remove(&mut rig, &[piece(0, 2), piece(2, 5)], floor));
@@ -202,6 +201,11 @@ mod tests {
         let (head, entries) = (rig.view().head, rig.view().entries.len());
         assert!(!remove(&mut rig, &[piece(0, 5)], floor));
         assert_eq!((rig.view().head, rig.view().entries.len()), (head, entries));
+        // It lands when the journal has begun anew, from a copy of the same entries.
+        rig.put(rig.life.names.head(), encode_head(LIFE + 1));
+        assert!(!remove(&mut rig, &[piece(5, 6)], floor + 100));
+        rig.put(rig.life.names.head(), encode_head(LIFE));
+        assert!(remove(&mut rig, &[piece(5, 6)], floor + 100));
     }
 
     #[tokio::test(start_paused = true)]

@@ -81,6 +81,11 @@ impl Life {
         kv.value == encode_head(self.incarnation)
     }
 
+    /// H is of this life: in every transaction that puts or removes entries.
+    pub(super) fn compare_head(&self) -> Compare {
+        equal(self.names.head(), Target::Value(encode_head(self.incarnation)))
+    }
+
     /// The end of every transaction that puts an entry.
     fn put_entry(&self, nonce: u64, n: u64, entry: &Bytes, then: &mut Vec<Op>) {
         then.push(put(self.names.entry(nonce, n), entry.clone(), 0));
@@ -148,7 +153,7 @@ impl Append {
         let mut when = vec![
             equal(session.clone(), Target::Mod(self.by.fence)),
             equal(own.clone(), Target::Create(0)),
-            equal(names.head(), Target::Value(encode_head(life.incarnation))),
+            life.compare_head(),
         ];
         let mut then = Vec::new();
         let mut otherwise = vec![get(session.clone()), get(own), get(names.head())];
@@ -256,7 +261,7 @@ impl Open {
             equal(own.clone(), Target::Create(0)),
         ];
         match self.guess.empty {
-            None => when.push(equal(names.head(), Target::Value(encode_head(life.incarnation)))),
+            None => when.push(life.compare_head()),
             Some(seen) => {
                 when.push(equal(names.head(), Target::Create(0)));
                 when.push(equal(names.pointer(), Target::Mod(seen)));
