@@ -92,7 +92,8 @@ async fn watch_again_and_again(shared: &Shared, mut from: Revision) {
                     sleep(RETRY_PAUSE).await;
                 }
                 match read_everything(shared).await {
-                    Ok(revision) => from = from.max(revision + 1),
+                    // Also if that is lower than before: a store that went back and lost no entry is the same journal.
+                    Ok(revision) => from = revision + 1,
                     Err(ReadError::Damaged { .. }) => return,
                     Err(why) => {
                         tracing::warn!(error = %why, "the journal could not be read; trying again");

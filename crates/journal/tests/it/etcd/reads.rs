@@ -266,6 +266,32 @@ async fn a_running_broker_notices_that_the_store_went_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_without_losing_an_entry_is_followed_as_before() {
+    let world = world();
+    let broker = Broker::opened(&world, 1, 5, 3).await;
+    let backup = world.backup();
+    for _ in 0..50 {
+        world.with(|store| {
+            let put = Op::Put { key: "elsewhere".into(), value: "x".into(), lease: 0 };
+            store.txn(&Txn { then: vec![put], ..Txn::default() }).unwrap();
+        });
+    }
+    // Everything is read, at a revision that will not have been.
+    world.with(|store| store.compact(store.revision())).unwrap();
+    world.close_watches();
+    sleep(LONG).await;
+    world.restore(&backup);
+    broker.append(5, 4).await;
+    assert_eq!(broker.read(4, 5).await.len(), 1);
+    for n in 5..10 {
+        broker.append(5, n).await;
+        let began = Env::real().clock.now();
+        assert_eq!(broker.read(n, n + 1).await.len(), 1);
+        assert!(Env::real().clock.now() - began < Duration::from_millis(50), "by the watch");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_was_away_notices_it_when_the_store_has_grown_again() {
     for extra in [0, 3, 4, 5, 30] {
         let world = world();
