@@ -87,7 +87,12 @@ impl Shared {
         }
         loop {
             let (by, applied) = match self.before(nonce, n)? {
-                Before::Committed(position) => return Ok(position),
+                Before::Committed(position) => {
+                    if matches!(what, What::Leave) {
+                        self.forget(nonce).await;
+                    }
+                    return Ok(position);
+                }
                 Before::Stranger => return self.look_up(nonce, n, &entry).await,
                 Before::Own(by, applied) => (by, applied),
             };

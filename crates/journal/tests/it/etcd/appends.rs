@@ -360,6 +360,22 @@ async fn a_lease_survives_calls_that_get_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_left_without_hearing_of_it_gives_its_lease_back_when_it_asks_again() {
+    let world = world();
+    let broker = Broker::opened(&world, 1, 5, 1).await;
+    sleep(Duration::from_millis(10)).await;
+    broker.client.set_faults(on_appends([CallFault::LoseReply]));
+    let unknown = broker.journal.leave(5, 2, entry(2)).await;
+    assert!(matches!(unknown, Err(AppendError::Unknown(_))), "{unknown:?}");
+    // The watch tells it before it asks.
+    assert_eq!(broker.read(2, 3).await.len(), 1);
+    assert!(broker.journal.is_known_live(5, Env::real().clock.now()), "no look has told it yet");
+    assert_eq!(broker.journal.leave(5, 2, entry(2)).await.unwrap().ordinal, 3);
+    assert!(!broker.journal.is_known_live(5, Env::real().clock.now()));
+    assert!(world.with(|store| store.leases()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_broker_costs_a_look_a_second_and_its_lease() {
     let world = world();
     let broker = Broker::opened(&world, 1, 5, 3).await;
