@@ -1,5 +1,6 @@
 //! What becomes of an entry under faults of the way to etcd: each rule of the port's fourth point, and of the fence.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,6 +374,39 @@ async fn who_has_left_without_hearing_of_it_gives_its_lease_back_when_it_asks_ag
     assert_eq!(broker.journal.leave(5, 2, entry(2)).await.unwrap().ordinal, 3);
     assert!(!broker.journal.is_known_live(5, Env::real().clock.now()));
     assert!(world.with(|store| store.leases()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_entry_costs_one_transaction_whoever_reads_it() {
+    let world = world();
+    let (broker, reader) = (Broker::opened(&world, 1, 5, 0).await, Broker::start(&world).await);
+    sleep(Duration::from_secs(5)).await;
+    let transactions = Arc::new(parking_lot::Mutex::new(BTreeMap::new()));
+    for (client, who) in [(&broker.client, "writer"), (&reader.client, "reader")] {
+        let seen = Arc::clone(&transactions);
+        let call = move |call: &Call| {
+            let what = match call {
+                Call::Txn(_) if super::lab::is_append(call) => "append",
+                Call::Txn(_) => "look",
+                Call::KeepAlive(_) => "lease",
+                Call::Range(_) | Call::Watch(_) | Call::Grant(_) | Call::Revoke(_) | Call::Compact(_) => "other",
+            };
+            *seen.lock().entry((who, what)).or_insert(0) += 1;
+            CallFault::None
+        };
+        client.set_faults(Hook { call, reply: |_: &WatchReply| WatchFault::None });
+    }
+    // Ten a second, for a hundred seconds.
+    for n in 1..=1000 {
+        sleep(Duration::from_millis(100)).await;
+        broker.append(5, n).await;
+        assert_eq!(reader.read(n, n + 1).await.len(), 1);
+    }
+    let count = |who, what| transactions.lock().get(&(who, what)).copied().unwrap_or(0);
+    assert_eq!((count("writer", "append"), count("reader", "append")), (1000, 0));
+    assert_eq!((count("writer", "other"), count("reader", "other")), (0, 0));
+    assert!([count("writer", "look"), count("reader", "look")].iter().all(|looks| (98..=102).contains(looks)));
+    assert!((48..=52).contains(&count("writer", "lease")) && count("reader", "lease") == 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -321,6 +321,44 @@ async fn the_largest_entries_and_pages_come_through() {
     }
 }
 
+/// By etcd's own count.
+async fn cost(binary: &Binary) {
+    let server = Server::start(binary, &[]).await;
+    let (broker, reader) = (journal(&server.config()).await, journal(&server.config()).await);
+    broker.open(identity(1), 5, entry(0)).await.unwrap();
+    read_to(&reader, 1).await;
+    sleep(Duration::from_secs(2)).await;
+    let methods = ["Txn", "LeaseKeepAlive", "Range", "Watch", "Put", "DeleteRange", "LeaseGrant", "Compact"];
+    let clock = Env::real().clock;
+    for entries in [0, 300] {
+        let (before, began) = (methods.map(|method| server.calls(method)), clock.now());
+        for n in 1..=entries {
+            assert_eq!(broker.append(5, n, entry(n)).await.unwrap().ordinal, n + 1);
+        }
+        read_to(&reader, entries + 1).await;
+        sleep(Duration::from_secs(5)).await;
+        let seconds = (clock.now() - began).as_secs() + 1;
+        let after = methods.map(|method| server.calls(method));
+        let [transactions, renewals, others @ ..]: [u64; 8] = std::array::from_fn(|at| after[at] - before[at]);
+        println!("{entries} entries in {seconds} s: {transactions} transactions, {renewals} renewals");
+        // Each of the two looks at the head once a second; one has a session.
+        assert!((entries + 4..=entries + 2 * seconds).contains(&transactions), "{transactions} in {seconds} s");
+        assert!(renewals <= seconds / 2 + 1 && others == [0; 6], "{renewals} {others:?}");
+    }
+}
+
+#[tokio::test]
+async fn etcd_counts_one_transaction_for_an_entry_and_a_look_a_second() {
+    let binaries = binaries();
+    if binaries.is_empty() {
+        return skipped("what the journal costs etcd");
+    }
+    for binary in binaries {
+        println!("etcd {}", binary.version);
+        cost(&binary).await;
+    }
+}
+
 async fn full(binary: &Binary) {
     println!("etcd {}", binary.version);
     let quota = 24 << 20;

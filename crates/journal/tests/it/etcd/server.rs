@@ -1,7 +1,8 @@
 //! Real etcd servers for tests: found, started on free loopback ports with their data in a temporary directory, and
 //! stopped by their process id when dropped, also when a test fails.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -140,6 +141,18 @@ impl Server {
     /// How it is reached.
     pub(crate) fn config(&self) -> Config {
         Config { endpoints: vec![self.endpoint()], ..Config::default() }
+    }
+
+    /// How many calls of a gRPC method it has taken, by its own metrics.
+    pub(crate) fn calls(&self, method: &str) -> u64 {
+        let mut connection = TcpStream::connect(self.endpoint()).unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut metrics = String::new();
+        connection.read_to_string(&mut metrics).unwrap();
+        let label = format!("grpc_method=\"{method}\"");
+        let of = |line: &&str| line.starts_with("grpc_server_started_total{") && line.contains(&label);
+        let count = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+        metrics.lines().filter(of).map(count).sum()
     }
 
     /// A client of it.
