@@ -3,6 +3,7 @@
 mod against_etcd;
 mod appends;
 mod lab;
+mod planted;
 mod reads;
 mod real;
 mod schedules;

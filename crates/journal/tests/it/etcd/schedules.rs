@@ -18,6 +18,7 @@ use kafscale_ports::Env;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lab::{identity, settings, world};
+use super::planted::{Bug, plant};
 use super::truth::Truth;
 
 /// SplitMix64.
@@ -109,6 +110,8 @@ struct Notes {
     unique: u64,
     /// The store has gone back in time: whoever notices stops for good.
     rewound: bool,
+    /// What the journals do wrong.
+    bug: Option<Bug>,
 }
 
 type Shared = Rc<RefCell<Notes>>;
@@ -179,7 +182,11 @@ impl Life {
         let entry = {
             let mut notes = self.notes.borrow_mut();
             notes.unique += 1;
-            let entry = Bytes::from(format!("{nonce} {n} {}", notes.unique));
+            let entry = match &how {
+                How::Append | How::Leave | How::Publish(_) => format!("{nonce} {n} {}", notes.unique),
+                How::End(victim) | How::Expel(victim) => format!("{nonce} {n} {} ends {}", notes.unique, victim.nonce),
+            };
+            let entry = Bytes::from(entry);
             notes.told.push((nonce, n, entry.clone(), Told::Unknown));
             entry
         };
@@ -262,8 +269,22 @@ impl Life {
         true
     }
 
+    /// The journal's end: nothing that was committed before is beyond it.
+    async fn end(&self) -> Option<Position> {
+        let committed = self.notes.borrow().told.iter().fold(0, |newest, (.., told)| match told {
+            Told::Committed(position) => position.ordinal.max(newest),
+            Told::Never | Told::Unknown => newest,
+        });
+        let end = self.journal.end().await.ok()?;
+        assert!(
+            self.notes.borrow().rewound || end.ordinal >= committed,
+            "the end is before what was committed: {end:?}, {committed}"
+        );
+        Some(end)
+    }
+
     async fn publish(&mut self) -> bool {
-        let Ok(end) = self.journal.end().await else { return true };
+        let Some(end) = self.end().await else { return true };
         let ordinal = end.ordinal - self.rng.below(end.ordinal.min(5));
         let truncatable = ordinal - self.rng.below(ordinal.min(8));
         let pointer = Pointer { ordinal, truncatable, value: Bytes::from(ordinal.to_string()) };
@@ -339,7 +360,8 @@ async fn follow(journal: &EtcdJournal, notes: &Shared, until: u64) -> bool {
 
 async fn start(client: &Client, notes: &Shared) -> Option<Arc<EtcdJournal>> {
     loop {
-        match EtcdJournal::start(Arc::new(client.clone()), Env::real(), settings(), 42).await {
+        let kv = plant(client, notes.borrow().bug);
+        match EtcdJournal::start(kv, Env::real(), settings(), 42).await {
             Ok(journal) => return Some(Arc::new(journal)),
             Err(ReadError::Failed(_)) => sleep(Duration::from_millis(100)).await,
             Err(error @ (ReadError::Damaged { .. } | ReadError::Truncated { .. })) => {
@@ -398,9 +420,10 @@ async fn weather(world: Arc<World>, truth: Rc<RefCell<Truth>>, mut rng: Rng, unt
     }
 }
 
-async fn play(seed: u64) -> BTreeMap<&'static str, u64> {
+/// With a planted bug or without.
+pub(crate) async fn play(seed: u64, bug: Option<Bug>) -> BTreeMap<&'static str, u64> {
     let world = world();
-    let notes = Shared::default();
+    let notes = Shared::new(RefCell::new(Notes { bug, ..Notes::default() }));
     let truth = Rc::new(RefCell::new(Truth::default()));
     let mut rng = Rng(seed);
     season(&world, &notes, &truth, &mut rng, Duration::from_secs(60)).await;
@@ -484,7 +507,7 @@ async fn three_brokers_keep_the_contract_under_every_fault() {
     let mut counts = BTreeMap::<&str, u64>::new();
     for seed in 0..SEEDS {
         println!("seed {seed}");
-        for (what, times) in play(seed).await {
+        for (what, times) in play(seed, None).await {
             *counts.entry(what).or_default() += times;
         }
     }

@@ -37,6 +37,12 @@ async fn lose(kv: &dyn Kv, root: &str, victim: Victim) {
     kv.txn(Txn { then, ..Txn::default() }).await.unwrap();
 }
 
+/// Both suites, on a store that holds nothing.
+pub(crate) async fn conforms(connect: impl Fn() -> Arc<dyn Kv> + Send + Sync) {
+    run(&mut Etcd { connect: &connect, made: 0, settings: Settings::new("") }).await;
+    sessions(&connect).await;
+}
+
 async fn sessions(connect: impl Fn() -> Arc<dyn Kv>) {
     let made = AtomicU32::new(0);
     let fresh = async || {

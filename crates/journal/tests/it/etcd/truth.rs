@@ -86,9 +86,15 @@ impl Truth {
     fn entry(&mut self, revision: u64, (nonce, n): (u64, u64), bytes: Bytes, version: u64) {
         let position = Position { ordinal: self.records.len() as u64 + 1, revision };
         assert_eq!(position.ordinal, version, "ordinals have no gaps");
+        let ends = std::str::from_utf8(&bytes).unwrap().split_once(" ends ").map(|(_, victim)| victim.parse().unwrap());
         self.records.push(Record { position, nonce, n, entry: bytes });
         if self.rewound {
             return;
+        }
+        if let Some(victim) = ends {
+            let victim: u64 = victim;
+            let victim = self.sessions.get_mut(&victim).expect("who is ended was there");
+            victim.ended.get_or_insert(revision);
         }
         let session = self.sessions.get_mut(&nonce).expect("an opening comes first");
         let is_over = session.ended.is_some_and(|ended| ended < revision);
