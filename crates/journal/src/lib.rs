@@ -86,7 +86,8 @@ pub enum AppendError {
     /// Unknown (then only the fold past the session's end knows).
     #[error("the session was ended by the journal")]
     Fenced,
-    /// The entry is not in the journal; a later attempt may succeed (a full disk).
+    /// This attempt did not put the entry into the journal, and a later one may (a full disk). If an earlier attempt was
+    /// Unknown it is Unknown still.
     #[error("the journal refused the entry")]
     Refused(#[source] std::io::Error),
     /// The entry may be in the journal. Repeat it, same `n` and same bytes, until it is known.
