@@ -187,8 +187,9 @@ fn take(shared: &Shared, reply: WatchReply) -> Option<Over> {
 
 /// Reads all keys at one revision and gives them to the tail. Returns that revision.
 async fn read_everything(shared: &Shared) -> Result<Revision, ReadError> {
+    let asked = shared.anchor()?.pointer;
     let view = load(&shared.kv, &shared.life, shared.settings.page_entries).await?;
-    let result = shared.change(|inside| match inside.tail.read_all(&view) {
+    let result = shared.change(|inside| match inside.tail.read_all(&view, asked) {
         Ok(records) => {
             inside.push(records);
             Ok(())

@@ -87,7 +87,7 @@ fn an_entry_without_its_head_is_a_gap_and_so_is_a_head_without_its_entry() {
         let (mut records, result) = watched(&mut tail, some);
         assert_eq!(result, Err(Halt::Gap), "without event {lost}");
         assert_eq!(records.len(), lost / 2);
-        records.extend(tail.read_all(&rig.view()).unwrap());
+        records.extend(tail.read_all(&rig.view(), 0).unwrap());
         let ordinals: Vec<u64> = records.iter().map(|record| record.position.ordinal).collect();
         assert_eq!(ordinals, (1..=40).collect::<Vec<_>>());
     }
@@ -102,7 +102,7 @@ fn a_whole_lost_pair_is_a_gap() {
     rig.append(a, 21);
     let (records, result) = watched(&mut tail, events(&rig, at).split_off(2));
     assert_eq!((records.len(), result), (0, Err(Halt::Gap)));
-    assert_eq!(tail.read_all(&rig.view()).unwrap().len(), 2);
+    assert_eq!(tail.read_all(&rig.view(), 0).unwrap().len(), 2);
 }
 
 #[test]
@@ -115,17 +115,17 @@ fn a_truncated_tail_begins_again_at_the_pointer() {
     let seen = rig.view().pointer.unwrap().mod_revision;
     assert!(is_now(&rig.append_with(a, 20, With::Publish { seen, pointer: stored.encode() })));
     // Not truncated yet: who is behind still finds everything.
-    assert_eq!(behind.clone().read_all(&rig.view()).unwrap().len(), 31);
+    assert_eq!(behind.clone().read_all(&rig.view(), 0).unwrap().len(), 31);
     rig.delete(rig.life.names.entries_of(5, 0, 15));
     // Half of the truncation is done.
-    assert_eq!(behind.clone().read_all(&rig.view()), Err(Halt::Truncated));
+    assert_eq!(behind.clone().read_all(&rig.view(), 0), Err(Halt::Truncated));
     rig.delete(rig.life.names.entries_of(6, 0, 15));
-    assert_eq!(behind.read_all(&rig.view()), Err(Halt::Truncated));
+    assert_eq!(behind.read_all(&rig.view(), 0), Err(Halt::Truncated));
     let (again, records) = start(&rig);
     assert_eq!((records.len(), records[0].position.ordinal), (11, 31));
     assert_eq!(again.track(6).unwrap().count, Count { next: 20, fence: b.fence });
     assert_eq!(again.marks().first(), 31);
-    assert_eq!(tail.read_all(&rig.view()).unwrap().len(), 1);
+    assert_eq!(tail.read_all(&rig.view(), 0).unwrap().len(), 1);
     assert_eq!((tail.marks().first(), tail.applied().ordinal), (31, 41));
 }
 
@@ -146,7 +146,7 @@ fn a_missing_entry_that_nobody_truncated_is_damage() {
     for n in [0, 7, 19] {
         let mut damaged = rig.view();
         damaged.entries.retain(|kv| kv.key != rig.life.names.entry(6, n));
-        assert!(is_stop(&empty.clone().read_all(&damaged)), "entry {n} is gone");
+        assert!(is_stop(&empty.clone().read_all(&damaged, 0)), "entry {n} is gone");
         assert!(is_stop(&Tail::start(rig.life.clone(), &damaged)));
     }
     rig.put(rig.life.names.head(), encode_head(LIFE));
@@ -177,8 +177,8 @@ fn a_store_that_went_back_is_noticed_by_every_sign() {
         rig.append(b, n);
     }
     let (tail, _) = start(&rig);
-    assert_eq!(tail.clone().read_all(&rig.view()), Ok(Vec::new()));
-    assert!(is_stop(&tail.clone().read_all(&older)), "a reply below what was applied");
+    assert_eq!(tail.clone().read_all(&rig.view(), 0), Ok(Vec::new()));
+    assert!(is_stop(&tail.clone().read_all(&older, 0)), "a reply below what was applied");
 
     // It goes on from the backup, beyond where it had been: by another way.
     let restored = |rig: &mut Rig| rig.store.restore(&before, std::time::Duration::ZERO);
@@ -187,7 +187,7 @@ fn a_store_that_went_back_is_noticed_by_every_sign() {
     for n in 1..30 {
         rig.append(c, n);
     }
-    assert!(is_stop(&tail.clone().read_all(&rig.view())), "the last applied entry is gone");
+    assert!(is_stop(&tail.clone().read_all(&rig.view(), 0)), "the last applied entry is gone");
     let later = events(&rig, tail.applied().revision);
     let (records, _) = watched(&mut tail.clone(), later);
     assert!(records.iter().all(|record| record.nonce == 7), "{records:?}");
@@ -220,12 +220,12 @@ fn another_incarnation_stops_the_tail() {
     assert!(is_stop(&watched(&mut tail.clone(), other).1));
     let mut view = rig.view();
     view.head.as_mut().unwrap().value = encode_head(LIFE + 1);
-    assert!(is_stop(&tail.clone().read_all(&view)));
+    assert!(is_stop(&tail.clone().read_all(&view, 0)));
     let mut view = rig.view();
     view.pointer.as_mut().unwrap().value = StoredPointer::first(LIFE + 1, 0).encode();
-    assert!(is_stop(&tail.clone().read_all(&view)));
+    assert!(is_stop(&tail.clone().read_all(&view, 0)));
     view.pointer = None;
-    assert!(is_stop(&tail.clone().read_all(&view)));
+    assert!(is_stop(&tail.clone().read_all(&view, 0)));
 }
 
 fn look(rig: &mut Rig, anchor: &Anchor) -> Look {
@@ -244,7 +244,7 @@ fn a_look_at_the_head_says_where_it_is_and_what_moved() {
     // What was applied after the question is no sign of anything.
     let early = look(&mut rig, &asked);
     rig.append(a, 21);
-    tail.read_all(&rig.view()).unwrap();
+    tail.read_all(&rig.view(), 0).unwrap();
     assert_eq!(tail.look(&early, &asked).unwrap().end.ordinal, 48);
     assert_eq!(early.sessions, [(1, a.fence), (2, a.fence + 1)]);
 
@@ -274,6 +274,23 @@ fn a_look_notices_that_the_store_went_back() {
     // The same number of entries, and not the same ones.
     rig.open(3, 9);
     assert!(tail.look(&look(&mut rig, &asked), &asked).unwrap().anchor_lost);
+}
+
+#[test]
+fn a_pointer_that_has_moved_while_everything_was_read_is_no_sign_of_anything() {
+    let (mut rig, a, b) = filled(0);
+    let (mut tail, _) = start(&rig);
+    rig.append(a, 20);
+    let (asked, view) = (tail.anchor().pointer, rig.view());
+    let stored = start(&rig).0.floor_at(&view, 41);
+    let publish = With::Publish { seen: asked, pointer: stored.encode() };
+    assert!(is_now(&rig.append_with(b, 20, publish)));
+    let moved = rig.view().pointer.unwrap().mod_revision;
+    tail.raise(&stored, moved);
+    assert!(is_stop(&tail.clone().read_all(&view, moved)), "it was known before");
+    assert_eq!(tail.read_all(&view, asked).unwrap().len(), 1);
+    assert_eq!(tail.read_all(&rig.view(), moved).unwrap().len(), 1);
+    assert_eq!((tail.marks().first(), tail.applied().ordinal), (42, 42));
 }
 
 #[test]
@@ -319,10 +336,10 @@ fn a_truncation_behind_which_a_session_has_fewer_entries_is_of_another_story() {
     let seen = rig.view().pointer.unwrap().mod_revision;
     assert!(is_now(&rig.append_with(a, 20, With::Publish { seen, pointer: stored.encode() })));
     rig.delete(rig.life.names.entries_of(5, 0, 20));
-    assert!(is_stop(&tail.clone().read_all(&rig.view())));
+    assert!(is_stop(&tail.clone().read_all(&rig.view(), 0)));
     // As far as it has gone with the others, it is only behind.
     let mut behind = Tail::start(rig.life.clone(), &Rig::new(0).view()).unwrap().0;
-    assert_eq!(behind.read_all(&rig.view()), Err(Halt::Truncated));
+    assert_eq!(behind.read_all(&rig.view(), 0), Err(Halt::Truncated));
 }
 
 #[test]
@@ -347,13 +364,13 @@ fn entries_that_go_on_by_their_number_behind_a_floor_may_be_of_another_story() {
         (stored, rig.view().pointer.unwrap().mod_revision)
     };
     let (stored, pointer) = publish(&mut rig, 50, 20);
-    assert!(is_stop(&tail.clone().read_all(&rig.view())));
+    assert!(is_stop(&tail.clone().read_all(&rig.view(), 0)));
     // Whoever has heard of that pointer before knows its last entry still.
     let mut raised = tail.clone();
     raised.raise(&stored, pointer);
     let asked = raised.anchor();
     assert!(raised.look(&look(&mut rig, &asked), &asked).unwrap().anchor_lost);
-    assert!(is_stop(&raised.read_all(&rig.view())));
+    assert!(is_stop(&raised.read_all(&rig.view(), 0)));
     assert!(is_now(&rig.append(a, 20)), "a session of both");
 }
 
@@ -366,7 +383,7 @@ fn a_floor_within_what_was_applied_is_where_it_was() {
             let mut stored = tail.floor_at(&rig.view(), ordinal);
             stored.floor.revision -= revision;
             rig.put(rig.life.names.pointer(), stored.encode());
-            assert_eq!(is_stop(&tail.clone().read_all(&rig.view())), revision > 0, "{ordinal} {revision}");
+            assert_eq!(is_stop(&tail.clone().read_all(&rig.view(), 0)), revision > 0, "{ordinal} {revision}");
         }
     }
     // Of what is gone the place alone is left.
@@ -374,7 +391,7 @@ fn a_floor_within_what_was_applied_is_where_it_was() {
     rig.delete(rig.life.names.entries());
     rig.put(rig.life.names.pointer(), stored.encode());
     assert!(is_now(&rig.append(a, 20)));
-    assert_eq!(tail.clone().read_all(&rig.view()).unwrap().len(), 1);
+    assert_eq!(tail.clone().read_all(&rig.view(), 0).unwrap().len(), 1);
 }
 
 #[derive(Debug, Clone)]
@@ -435,12 +452,12 @@ proptest! {
         for piece in events.chunks(piece) {
             match tail.watched(piece.to_vec(), &mut got) {
                 Ok(()) => {}
-                Err(Halt::Gap) => got.extend(tail.read_all(&rig.view()).unwrap()),
+                Err(Halt::Gap) => got.extend(tail.read_all(&rig.view(), 0).unwrap()),
                 Err(other) => prop_assert!(false, "{other:?}"),
             }
             prop_assert_eq!(&got[..], &truth[..got.len()]);
         }
-        got.extend(tail.read_all(&rig.view()).unwrap());
+        got.extend(tail.read_all(&rig.view(), 0).unwrap());
         prop_assert_eq!(got, truth);
     }
 }

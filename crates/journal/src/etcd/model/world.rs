@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use kafscale_ports::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::kv::{
     Failure, Kv, Lease, LeaseId, Range, RangeReply, Refusal, Revision, Txn, TxnReply, Watch, WatchReply, WatchStream,
@@ -55,6 +55,8 @@ pub enum CallFault {
     Delay,
     /// It is done and answered, and arrives once more at [`World::deliver_late`].
     Duplicate,
+    /// It is done, and answered after so long.
+    LateReply(Duration),
     /// It is not done, and the caller waits for ever.
     Hang,
     /// It is done, and the caller waits for ever.
@@ -266,6 +268,11 @@ impl Client {
             CallFault::Duplicate => {
                 self.world.change(|inside| inside.late.push_back(call.clone()));
                 return self.world.apply(&call);
+            }
+            CallFault::LateReply(after) => {
+                let answer = self.world.apply(&call);
+                sleep(after).await;
+                return answer;
             }
             CallFault::Hang => pending::<()>().await,
             CallFault::HangAfter => {

@@ -80,6 +80,8 @@ pub(super) struct Tail {
     base: u64,
     /// The mod-revision of the newest pointer that was seen.
     pointer: Revision,
+    /// Its floor. A tail that is behind it keeps no marks either: they would promise what may have been truncated.
+    floor: u64,
     applied: Position,
     /// Session and number of the last entry that was yielded. It outlives its mark: whoever is behind a pointer's floor has
     /// to prove what it has all the same.
@@ -109,13 +111,14 @@ impl Tail {
             life,
             base: stored.base,
             pointer,
+            floor: stored.floor.ordinal,
             applied: stored.floor,
             newest: None,
             marks: Marks::after(stored.floor),
             tracks: stored.counts.iter().map(|(nonce, count)| (*nonce, track(count))).collect(),
             half: None,
         };
-        let records = tail.read_all(view)?;
+        let records = tail.read_all(view, 0)?;
         Ok((tail, records))
     }
 
@@ -215,6 +218,7 @@ impl Tail {
         self.applied = position;
         self.newest = Some((nonce, n));
         self.marks.push(Mark::new(nonce, n, &entry));
+        self.marks.forget(ordinal.min(self.floor));
         Ok(Record { position, nonce, n, entry: entry.value })
     }
 
@@ -237,8 +241,10 @@ impl Tail {
         Ok(())
     }
 
-    /// Takes everything as it was at one revision, and yields what is newer than what was applied.
-    pub(super) fn read_all(&mut self, view: &View) -> Result<Vec<Record>, Halt> {
+    /// Takes everything as it was at one revision, and yields what is newer than what was applied. `asked`: the
+    /// mod-revision of the newest pointer when it was asked for. While pages are read a look may bring a newer one, and
+    /// then it is no sign of anything that this one is older.
+    pub(super) fn read_all(&mut self, view: &View, asked: Revision) -> Result<Vec<Record>, Halt> {
         self.half = None;
         let applied = self.applied;
         if view.revision < applied.revision {
@@ -246,11 +252,10 @@ impl Tail {
         }
         let (stored, pointer) = view.pointer(&self.life)?;
         let end = self.end(view.head.as_ref())?;
-        if end.ordinal < applied.ordinal || pointer < self.pointer {
-            return Err(back(format!(
-                "the journal ends at entry {}, and {} was applied",
-                end.ordinal, applied.ordinal
-            )));
+        if end.ordinal < applied.ordinal || pointer < asked {
+            let (end, applied) = (end.ordinal, applied.ordinal);
+            let pointers = format!("the pointer is of revision {pointer}, and was of {asked}");
+            return Err(back(format!("the journal ends at entry {end}, and {applied} was applied; {pointers}")));
         }
         self.check_floor(stored.floor)?;
         if !view.holds(&self.anchor()) {
@@ -315,6 +320,7 @@ impl Tail {
     pub(super) fn raise(&mut self, stored: &StoredPointer, pointer: Revision) {
         if pointer > self.pointer {
             self.pointer = pointer;
+            self.floor = stored.floor.ordinal;
             self.marks.forget(stored.floor.ordinal.min(self.applied.ordinal));
             // A session that the pointer does not know any more has ended, and nothing of it is left. But a tail that
             // is behind the floor has its entries still to come.

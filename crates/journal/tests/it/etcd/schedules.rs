@@ -54,12 +54,14 @@ impl Faults for Now {
         if !self.rng.one_in(self.every) {
             return CallFault::None;
         }
-        match self.rng.below(6) {
+        match self.rng.below(7) {
             0 => CallFault::LoseRequest,
             1 => CallFault::LoseReply,
             2 => CallFault::Delay,
             3 => CallFault::Duplicate,
             4 => CallFault::Hang,
+            // A call is given up after three seconds.
+            5 => CallFault::LateReply(self.rng.millis(3_500)),
             _ => CallFault::HangAfter,
         }
     }
