@@ -297,6 +297,25 @@ async fn the_pointer_forgets_sessions_of_which_nothing_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_pointer_keeps_sessions_of_which_something_is_left() {
+    let world = world();
+    let broker = Broker::opened(&world, 1, 5, 1).await;
+    let short = Broker::opened(&world, 2, 6, 1).await;
+    short.journal.leave(6, 2, entry(2)).await.unwrap();
+    // Published again and again, and truncated only then.
+    for n in 2..6 {
+        sleep(Duration::from_secs(2)).await;
+        let end = broker.journal.end().await.unwrap().ordinal;
+        let pointer = Pointer { ordinal: end, truncatable: end, value: Bytes::new() };
+        broker.journal.publish(5, n, entry(n), pointer).await.unwrap();
+    }
+    broker.journal.truncate().await.unwrap();
+    let get = Get { keys: Keys::prefix("lab/journal/e/".into()), keys_only: true, limit: 0 };
+    let left = world.with(|store| store.range(&Range { get, revision: 0, serializable: false })).unwrap().found;
+    assert_eq!(left.count, 1, "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_whose_lease_runs_out_is_fenced_and_known_not_to_live_before_that() {
     let world = world();
     let broker = Broker::opened(&world, 1, 5, 1).await;
@@ -316,6 +335,31 @@ async fn a_session_whose_lease_runs_out_is_fenced_and_known_not_to_live_before_t
     sleep(Duration::from_secs(5)).await;
     assert!(!live(&broker));
     fenced(&broker, 5, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_lives_from_when_its_renewal_was_asked_for() {
+    let world = world();
+    let broker = Broker::opened(&world, 1, 5, 0).await;
+    let mut renewals = 0;
+    let call = move |call: &Call| match call {
+        Call::KeepAlive(_) => {
+            renewals += 1;
+            // The second one never comes back.
+            if renewals == 1 { CallFault::LateReply(Duration::from_millis(2500)) } else { CallFault::LoseRequest }
+        }
+        // Nor does a look that would say that S is gone.
+        Call::Txn(_) | Call::Range(_) | Call::Watch(_) | Call::Grant(_) | Call::Revoke(_) | Call::Compact(_) => {
+            CallFault::Hang
+        }
+    };
+    broker.client.set_faults(Hook { call, reply: |_: &WatchReply| WatchFault::None });
+    let clock = Env::real().clock;
+    // Asked for after two seconds, for six.
+    sleep(Duration::from_millis(7900)).await;
+    assert!(broker.journal.is_known_live(5, clock.now()));
+    sleep(Duration::from_millis(200)).await;
+    assert!(!broker.journal.is_known_live(5, clock.now()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,12 +138,7 @@ async fn an_idle_journal_is_followed_on_although_everything_around_it_is_compact
     let world = world();
     let writer = Broker::opened(&world, 1, 5, 3).await;
     for _ in 0..3 {
-        for _ in 0..50 {
-            world.with(|store| {
-                let put = Op::Put { key: "elsewhere".into(), value: "x".into(), lease: 0 };
-                store.txn(&Txn { then: vec![put], ..Txn::default() }).unwrap();
-            });
-        }
+        grow(&world, 50);
         world.with(|store| store.compact(store.revision())).unwrap();
         world.close_watches();
         sleep(Duration::from_secs(2)).await;
@@ -265,17 +260,46 @@ async fn a_running_broker_notices_that_the_store_went_back() {
     }
 }
 
+/// Something else writes to the store.
+fn grow(world: &World, revisions: u64) {
+    for _ in 0..revisions {
+        let put = Op::Put { key: "elsewhere".into(), value: "x".into(), lease: 0 };
+        world.with(|store| store.txn(&Txn { then: vec![put], ..Txn::default() })).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_to_a_store_that_went_back_is_dead_and_not_refused() {
+    // Its session is gone, or it is there and the store has come as far again by something else.
+    for is_there in [false, true] {
+        let world = world();
+        let before = world.backup();
+        let (broker, backup) = before_and_after(&world).await;
+        let call = |call: &Call| {
+            if super::lab::is_append(call) { CallFault::None } else { CallFault::Hang }
+        };
+        broker.client.set_faults(Hook { call, reply: |_: &WatchReply| WatchFault::Stall });
+        sleep(Duration::from_secs(1)).await;
+        if is_there {
+            world.restore(&backup);
+            grow(&world, 20);
+        } else {
+            world.restore(&before);
+            // A head of the same life, so that nothing but the revision tells.
+            EtcdJournal::establish(Arc::new(world.client(())), &settings(), 42, 0).await.unwrap();
+            Broker::opened(&world, 2, 6, 0).await;
+        }
+        let dead = broker.journal.append(5, 15, entry(15)).await;
+        assert!(matches!(dead, Err(AppendError::Dead(_))), "{dead:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_went_back_without_losing_an_entry_is_followed_as_before() {
     let world = world();
     let broker = Broker::opened(&world, 1, 5, 3).await;
     let backup = world.backup();
-    for _ in 0..50 {
-        world.with(|store| {
-            let put = Op::Put { key: "elsewhere".into(), value: "x".into(), lease: 0 };
-            store.txn(&Txn { then: vec![put], ..Txn::default() }).unwrap();
-        });
-    }
+    grow(&world, 50);
     // Everything is read, at a revision that will not have been.
     world.with(|store| store.compact(store.revision())).unwrap();
     world.close_watches();
