@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kafscale_log::Ledger;
 use kafscale_wire::describe_cluster::DescribeClusterRequest;
 use kafscale_wire::describe_topic_partitions::{DescribeTopicPartitionsRequest, TopicRequest};
 use kafscale_wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -84,16 +85,17 @@ async fn settled(caller: &mut Caller, is_so: impl Fn(&MetadataResponse) -> bool)
     panic!("it does not become so");
 }
 
+fn listener(life: &Life) -> String {
+    let replica = life.broker.replica();
+    let state = replica.state();
+    state.session(replica.nonce()).unwrap().listeners()[0].name.clone()
+}
+
 /// The broker of the test, without a rack, and one in each of the zones a and b; one cannot be reached by this listener.
 async fn zones(cluster: &mut Cluster) -> Life {
     let life = cluster.start(1).await;
     life.create_topic(PARTITIONS).await;
-    let listener = {
-        use kafscale_log::Ledger as _;
-        let replica = life.broker.replica();
-        let state = replica.state();
-        state.session(replica.nonce()).unwrap().listeners()[0].name.clone()
-    };
+    let listener = listener(&life);
     cluster.open_elsewhere(5, &listener, "a").await;
     cluster.open_elsewhere(6, &listener, "b").await;
     cluster.open_elsewhere(7, "other", "b").await;
@@ -117,6 +119,17 @@ async fn a_client_that_names_its_zone_is_led_to_brokers_in_it() {
         let set = |replicas: Vec<i32>| replicas.into_iter().collect::<BTreeSet<_>>();
         assert_eq!((set(one), set(other)), ([1, 5, 6].into(), [1, 5, 6].into()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_can_be_named_as_a_zone() {
+    let mut cluster = Cluster::new();
+    let life = zones(&mut cluster).await;
+    let listener = listener(&life);
+    cluster.open_elsewhere(8, &listener, &listener.to_lowercase()).await;
+    let mut caller = life.client();
+    settled(&mut caller, |told| leaders(told) == [8].into()).await;
+    assert_eq!(leaders(&metadata(&mut life.named("zone=a")).await), [5].into(), "the tag goes before");
 }
 
 fn fetch(rack: &str) -> FetchRequest {
@@ -143,5 +156,12 @@ async fn a_consumer_of_another_zone_is_sent_there_once() {
     tokio::time::sleep(std::time::Duration::from_secs(5 * 60)).await;
     assert_eq!(ask(&mut caller, "a").await, 5);
     assert_eq!(ask(&mut life.client(), "a").await, 5, "another connection");
+    // With a fetch session: told with its opening, and served by it.
+    let mut with_session = life.client();
+    let opened = with_session.call(11, FetchRequest { session_epoch: 0, ..fetch("b") }).await;
+    assert_eq!(opened.responses[0].partitions[0].preferred_read_replica, 6);
+    let more = FetchRequest { session_id: opened.session_id, session_epoch: 1, topics: vec![], ..fetch("b") };
+    let served = with_session.call(11, more).await;
+    assert_eq!((served.error_code, served.responses.len()), (0, 0), "nothing new");
     assert_eq!(life.client().call(10, fetch("")).await.responses[0].partitions[0].preferred_read_replica, -1);
 }

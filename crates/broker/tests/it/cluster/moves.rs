@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kafscale_metadata::Standing;
+use kafscale_journal::Journal;
+use kafscale_metadata::{Command, Entry, Standing};
 use kafscale_wire::ErrorCode;
 use kafscale_wire::delete_groups::DeleteGroupsRequest;
 use kafscale_wire::describe_groups::DescribeGroupsRequest;
@@ -12,7 +13,7 @@ use kafscale_wire::list_groups::ListGroupsRequest;
 use kafscale_wire::offset_commit::OffsetCommitRequest;
 use kafscale_wire::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestTopic};
 use kafscale_wire::{Text, sync_group};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::world::{Cluster, coordinator, standing};
 use crate::groups::world::{GROUP, Life, Member, TOPIC, commit, committed, pair};
@@ -58,8 +59,10 @@ async fn a_stop_hands_the_groups_over_first() {
     // Connections stay open: here is everything but the end of the broker.
     let mut late = Member::new(&here, "c");
     late.ask_to_join().await;
+    let then = Instant::now();
     here.broker.replica().withdraw().await;
     assert_eq!(late.joined().await.error_code, ErrorCode::NotCoordinator.code(), "who waits is told where to go");
+    assert!(then.elapsed() < Duration::from_millis(100), "and at once: {:?}", then.elapsed());
     assert_eq!(a.heartbeat().await, ErrorCode::NotCoordinator);
     assert_eq!(a.commit(9).await, ErrorCode::NotCoordinator);
     let mut again = Member::again(&next, &a);
@@ -155,4 +158,22 @@ async fn every_request_for_a_group_of_another_broker_is_sent_there() {
     assert_eq!(here.client().call(4, ListGroupsRequest::default()).await.groups.len(), 1);
     here.stop().await;
     other.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_withdraws_before_it_ends_the_session() {
+    let mut cluster = Cluster::new();
+    let life = cluster.start(1).await;
+    life.create_topic(1).await;
+    assert_eq!(life.client().call(9, commit(0, 3)).await.topics[0].partitions[0].error_code, 0);
+    life.stop().await;
+    let entries = cluster.journal.read(0).await.unwrap();
+    let commands = entries.iter().flat_map(|record| Entry::decode(&record.entry).unwrap().commands);
+    let of_the_session = |command: &Command| matches!(command, Command::SetReady { .. } | Command::EndSession { .. });
+    let commands: Vec<Command> = commands.filter(of_the_session).collect();
+    let [Command::SetReady { ready: true }, Command::SetReady { ready: false }, Command::EndSession { .. }] =
+        &commands[..]
+    else {
+        panic!("{commands:?}");
+    };
 }
