@@ -86,13 +86,9 @@ pub trait Between: Send + Sync {
     fn journal_limits(&self) -> JournalLimits {
         JournalLimits::default()
     }
-    /// When snapshots are due.
-    fn snapshots(&self, set: SnapshotSettings) -> SnapshotSettings {
-        set
-    }
-    /// When committed offsets are forgotten.
-    fn offset_expiry(&self, set: OffsetExpiry) -> OffsetExpiry {
-        set
+    /// When snapshots are due, and when committed offsets are forgotten.
+    fn upkeep(&self, snapshots: SnapshotSettings, offsets: OffsetExpiry) -> (SnapshotSettings, OffsetExpiry) {
+        (snapshots, offsets)
     }
 }
 
@@ -298,6 +294,10 @@ async fn replica(
 ) -> Result<Arc<Replica>, LoadError> {
     let Whose { cluster, incarnation, token } = storage.whose;
     let broker = OpenSession { broker_id: settings.broker_id, identity: token, listeners, rack: settings.rack.clone() };
+    let (snapshots, offsets) = between.upkeep(
+        SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() },
+        OffsetExpiry { retention: settings.offsets_retention, ..OffsetExpiry::default() },
+    );
     let parts = Parts {
         env: env.clone(),
         store,
@@ -308,10 +308,8 @@ async fn replica(
         sessions: storage.sessions.clone(),
         room: storage.room(),
         broker,
-        snapshots: between
-            .snapshots(SnapshotSettings { every_entries: settings.snapshot_entries, ..SnapshotSettings::default() }),
-        offsets: between
-            .offset_expiry(OffsetExpiry { retention: settings.offsets_retention, ..OffsetExpiry::default() }),
+        snapshots,
+        offsets,
         metrics: Arc::clone(metrics),
     };
     Replica::start(parts).await

@@ -49,13 +49,8 @@ impl Peers {
             watched.retain(|nonce, _| peers.contains_key(nonce));
             self.refusing.lock().retain(|nonce| peers.contains_key(nonce));
             for (nonce, address) in peers {
-                watched.entry(nonce).or_insert_with(|| {
-                    let stop = CancellationToken::new();
-                    let peer = Peer { nonce, address, peers: Arc::clone(&self), connect: Arc::clone(&connect) };
-                    let watch = stop.clone().run_until_cancelled_owned(peer.watch());
-                    replica.tasks().spawn("peer", Box::pin(async move { watch.await.unwrap_or_default() }));
-                    stop.drop_guard()
-                });
+                let peer = || Peer { nonce, address, peers: Arc::clone(&self), connect: Arc::clone(&connect) };
+                watched.entry(nonce).or_insert_with(|| peer().start(&replica));
             }
             tokio::select! {
                 biased;
@@ -82,6 +77,14 @@ struct Peer {
 }
 
 impl Peer {
+    /// Watches in a task, until what is returned is dropped.
+    fn start(self, replica: &Replica) -> DropGuard {
+        let stop = CancellationToken::new();
+        let watch = stop.clone().run_until_cancelled_owned(self.watch());
+        replica.tasks().spawn("peer", Box::pin(async move { watch.await.unwrap_or_default() }));
+        stop.drop_guard()
+    }
+
     /// Connects again and again.
     async fn watch(self) {
         let mut was_there = false;
@@ -160,6 +163,7 @@ mod tests {
             seen
         };
         tokio::select! {
+            biased;
             seen = look => seen,
             () = peer.watch() => unreachable!("it goes on for ever"),
         }

@@ -38,9 +38,9 @@ pub(super) fn all(context: &Context, call: &Call) -> Vec<Broker> {
 
 /// The sessions of all brokers that can be reached by the client of `call`.
 fn reachable<'a>(context: &Context, state: &'a State, call: &Call) -> impl Iterator<Item = &'a Session> {
-    state.live_sessions().filter(|session| {
-        address(session, &call.peer.listener).is_some() && !context.peers.refuses(session.nonce())
-    })
+    state
+        .live_sessions()
+        .filter(|session| address(session, &call.peer.listener).is_some() && !context.peers.refuses(session.nonce()))
 }
 
 /// Any broker takes admin requests: this one, or another one if this one's session has ended; −1 if there is none.

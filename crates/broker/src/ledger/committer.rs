@@ -227,11 +227,11 @@ impl Committer {
     }
 
     async fn attempt(&self, how: &How, entry: Bytes) -> Result<Position, AppendError> {
-        let (journal, nonce) = (&self.replica.journal, self.replica.nonce);
+        let (journal, nonce) = (&self.replica.order.journal, self.replica.nonce);
         match how {
             How::Append => journal.append(nonce, self.n, entry).await,
             How::Publish(pointer) => journal.publish(nonce, self.n, entry, pointer.clone()).await,
-            How::End(victim) => match &self.replica.sessions {
+            How::End(victim) => match &self.replica.order.sessions {
                 Some(sessions) => sessions.end_other(nonce, self.n, entry, *victim).await,
                 None => journal.append(nonce, self.n, entry).await,
             },

@@ -34,7 +34,7 @@ async fn follow(replica: &Replica) -> End {
     let mut failures = 0;
     loop {
         let after = replica.progress.borrow().ordinal;
-        match replica.journal.read(after).await {
+        match replica.order.journal.read(after).await {
             Ok(records) => {
                 failures = 0;
                 for record in records {

@@ -100,14 +100,19 @@ struct Life {
     ready_wanted: watch::Sender<bool>,
 }
 
+/// The journal, and what comes with one of several brokers.
+struct Order {
+    journal: Arc<dyn Journal>,
+    /// The sessions of all brokers.
+    sessions: Option<Arc<dyn Sessions>>,
+    /// Whether there is room for produce.
+    room: Option<watch::Receiver<Room>>,
+}
+
 /// See the module's documentation.
 pub struct Replica {
     env: Env,
-    journal: Arc<dyn Journal>,
-    /// The sessions of all brokers, if the journal is one of several.
-    sessions: Option<Arc<dyn Sessions>>,
-    /// Whether the journal has room for produce, if it has bounds of its own.
-    room: Option<watch::Receiver<Room>>,
+    order: Order,
     nonce: Nonce,
     state: RwLock<State>,
     progress: watch::Sender<Progress>,
@@ -247,7 +252,7 @@ impl Ledger for Replica {
     }
 
     async fn commit(&self, bundle: CommitBundle) -> Result<Vec<Vec<Verdict>>, CommitError> {
-        if self.room.as_ref().is_some_and(|room| *room.borrow() == Room::Short) {
+        if self.order.room.as_ref().is_some_and(|room| *room.borrow() == Room::Short) {
             return Err(CommitError::Refused);
         }
         let begun = self.env.clock.now();
@@ -290,7 +295,7 @@ impl Replica {
         let end = tokio::select! {
             biased;
             _over = over.wait_for(Option::is_some) => return Err(NotReached::Over),
-            end = self.journal.end() => end.map_err(|_failed| NotReached::JournalFailed)?,
+            end = self.order.journal.end() => end.map_err(|_failed| NotReached::JournalFailed)?,
         };
         if end.ordinal < applied {
             self.finish(End::Failed(went_back(end.ordinal, applied)));

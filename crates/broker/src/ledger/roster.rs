@@ -27,7 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Returns when the session is over; at once if this journal has no other brokers.
 pub(crate) async fn run(replica: Arc<Replica>) {
-    let Some(sessions) = replica.sessions.clone() else { return };
+    let Some(sessions) = replica.order.sessions.clone() else { return };
     let mut over = replica.life.end.subscribe();
     tokio::select! {
         biased;

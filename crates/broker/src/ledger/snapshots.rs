@@ -114,7 +114,7 @@ impl Snapshots {
                     info!(ordinal = snapshot.ordinal, "snapshot published");
                     self.truncate().await;
                     // Another broker may be starting from it: see the sweep.
-                    if self.replica.sessions.is_none() {
+                    if self.replica.order.sessions.is_none() {
                         self.delete(superseded.as_slice()).await;
                     }
                 }
@@ -129,7 +129,7 @@ impl Snapshots {
 
     async fn truncate(&self) {
         info!("truncating the journal");
-        match self.replica.journal.truncate().await {
+        match self.replica.order.journal.truncate().await {
             Ok(()) => info!("journal truncated"),
             Err(why) => warn!(error = %why, "the journal was not truncated; the next snapshot tries again"),
         }
@@ -223,7 +223,7 @@ impl Snapshots {
     async fn confirm(&self, snapshot: SnapshotRef, kept: &[SnapshotRef]) -> Result<Option<SnapshotRef>, String> {
         let stored = self.shelf.load(snapshot).await?;
         let (base, mut folded) = self.base(kept).await?;
-        catch_up(&*self.replica.journal, &mut folded, snapshot.ordinal).await?;
+        catch_up(&*self.replica.order.journal, &mut folded, snapshot.ordinal).await?;
         if folded.hash() == stored.hash() && snapshot::content_hash(&folded) == snapshot::content_hash(&stored) {
             return Ok(base);
         }

@@ -26,7 +26,7 @@ use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
 use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
-use super::{End, Life, Progress, Replica, expiry, follower, ready, roster, sweep, went_back};
+use super::{End, Life, Order, Progress, Replica, expiry, follower, ready, roster, sweep, went_back};
 use crate::metrics::Metrics;
 
 /// Commands that wait for the committer, at most; who comes later waits to enter.
@@ -113,9 +113,7 @@ impl Replica {
         let (proposals, queue) = mpsc::channel(MAX_PROPOSALS);
         let replica = Arc::new(Self {
             env: parts.env.clone(),
-            journal: parts.journal,
-            sessions: parts.sessions,
-            room: parts.room,
+            order: Order { journal: parts.journal, sessions: parts.sessions, room: parts.room },
             nonce,
             state: RwLock::new(state),
             progress: watch::Sender::new(progress),

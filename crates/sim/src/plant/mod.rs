@@ -129,13 +129,9 @@ pub struct Planted {
 }
 
 impl Between for Planted {
-    fn snapshots(&self, _: SnapshotSettings) -> SnapshotSettings {
-        self.snapshots
-    }
-
-    fn offset_expiry(&self, _: OffsetExpiry) -> OffsetExpiry {
+    fn upkeep(&self, _: SnapshotSettings, _: OffsetExpiry) -> (SnapshotSettings, OffsetExpiry) {
         let early = if self.bug == Some(Bug::ExpiredTooEarly) { 4 } else { 1 };
-        OffsetExpiry { retention: self.offsets_retention / early, every: EXPIRY_EVERY }
+        (self.snapshots, OffsetExpiry { retention: self.offsets_retention / early, every: EXPIRY_EVERY })
     }
 
     fn journal_limits(&self) -> Limits {
