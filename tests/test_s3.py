@@ -96,6 +96,37 @@ def test_a_store_that_is_away(broker, bad_s3, kind):
     dataset.assert_same(librdkafka.consume(broker, "t", 21_000, partitions=1), first + later)
 
 
+def get_count(s3):
+    return s3.stats()["methods"].get("get", {}).get("requests", 0)
+
+
+def test_a_copy_of_the_bucket_is_read_first(scratch, topic_name, bad_s3):
+    copy = S3Server()
+    server = KafscaleOnS3(scratch / topic_name, f"--read-store=s3://{BUCKET}/{topic_name}", f"--s3-read-endpoint=http://{copy.address}", s3=bad_s3)
+    entries = dataset.reference_entries(9_000)
+    try:
+        server.start()
+        server.create_topic("t", 3)
+        librdkafka.produce(server, "t", entries)
+        server.kill()
+        server.start()
+        dataset.assert_same(librdkafka.consume(server, "t", len(entries)), entries)
+        assert get_count(copy) > 0, "it was asked first, and had nothing"
+        assert bad_s3.copy_to(copy, topic_name) > 0
+        server.kill()
+        server.start()
+        bad_s3.faults(outage="unavailable")
+        dataset.assert_same(librdkafka.consume(server, "t", len(entries)), entries)
+        bad_s3.faults()
+        server.kill()
+        server.start()
+        copy.faults(outage="unavailable")
+        dataset.assert_same(librdkafka.consume(server, "t", len(entries)), entries)
+    finally:
+        server.stop()
+        copy.stop()
+
+
 def numbered(start, count):
     return [dataset.Entry(0, start + i, dataset.FIRST_TIMESTAMP + i, None, b"%d" % (start + i), ()) for i in range(count)]
 

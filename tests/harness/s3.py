@@ -1,8 +1,12 @@
 """Our S3 server (crates/s3-server) as a process, and a broker whose records are in a bucket of it."""
 
+import hashlib
+import hmac
 import json
 import os
+import re
 import subprocess
+import time
 import urllib.request
 from functools import cache
 
@@ -43,6 +47,33 @@ class S3Server:
 
     def stats(self):
         return self.ask("GET", "/stats")
+
+    def request(self, method, path, query="", body=b""):
+        """One request to the bucket, signed (AWS Signature Version 4)."""
+        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        digest = hashlib.sha256(body).hexdigest()
+        headers = {"host": self.address, "x-amz-content-sha256": digest, "x-amz-date": at}
+        names = ";".join(headers)
+        lines = [method, path, query, *(f"{name}:{value}" for name, value in headers.items()), "", names, digest]
+        scope = f"{at[:8]}/us-east-1/s3/aws4_request"
+        to_sign = "\n".join(["AWS4-HMAC-SHA256", at, scope, hashlib.sha256("\n".join(lines).encode()).hexdigest()])
+        key = f"AWS4{SECRET_KEY}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+        headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{scope}, SignedHeaders={names}, Signature={signature}"
+        url = f"http://{self.address}{path}" + (f"?{query}" if query else "")
+        request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()
+
+    def copy_to(self, other, prefix):
+        """Copies what is below a prefix, as a bucket's replication does. Returns how many objects there were."""
+        listed = self.request("GET", f"/{BUCKET}", f"list-type=2&prefix={prefix}").decode()
+        keys = re.findall("<Key>([^<]*)</Key>", listed)
+        for key in keys:
+            other.request("PUT", f"/{BUCKET}/{key}", body=self.request("GET", f"/{BUCKET}/{key}"))
+        return len(keys)
 
 
 def flags(server, prefix, journal, **changes):

@@ -15,7 +15,7 @@ use kafscale_groups::Settings as GroupSettings;
 use kafscale_journal::Journal;
 use kafscale_journal::file::Limits as JournalLimits;
 use kafscale_log::read::{Cache, CacheSettings, Reader, Waiters};
-use kafscale_log::store::ObjectStore;
+use kafscale_log::store::{ObjectStore, ReadReplica};
 use kafscale_log::write::{Settings as WriteSettings, Writer};
 use kafscale_log::{Ledger, MemoryBudget};
 use kafscale_metadata::{Listener, OpenSession};
@@ -195,7 +195,8 @@ impl Broker {
         let store = between.store(timed(&env, &storage, &metrics));
         let listeners = listeners(&settings, &kafka)?;
         let replica = replica(&settings, &env, (listeners, between), &storage, (Arc::clone(&store), &metrics)).await?;
-        let path = RecordPath::start(&settings, &env, &replica, store, (whose, &budgets, between));
+        let reads = read_from(&env, &storage, &store);
+        let path = RecordPath::start(&settings, &env, &replica, (store, reads), (whose, &budgets, between));
 
         env.tasks.spawn("store guard", Box::pin(guard(storage.wounded(), Arc::clone(&replica))));
         let groups = coordinator(&settings, &env, &replica, between);
@@ -268,6 +269,15 @@ fn timed(env: &Env, storage: &Storage, metrics: &Arc<Metrics>) -> Arc<dyn Object
     Arc::new(Timed { inner, clock: Arc::clone(&env.clock), metrics: Arc::clone(metrics) })
 }
 
+/// Where records are read: in the replica first, if there is one.
+fn read_from(env: &Env, storage: &Storage, store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let (primary, replica) = (Arc::clone(store), storage.replica.clone());
+    match replica {
+        Some(replica) => Arc::new(ReadReplica::new(primary, replica, Arc::clone(&env.clock))),
+        None => primary,
+    }
+}
+
 /// What clients are told, for each listener.
 fn listeners(settings: &Settings, bound: &[Arc<dyn Listen>]) -> Result<Vec<Listener>, StartError> {
     let listeners = &settings.addresses.kafka;
@@ -320,16 +330,16 @@ impl RecordPath {
         settings: &Settings,
         env: &Env,
         replica: &Arc<Replica>,
-        store: Arc<dyn ObjectStore>,
+        (store, reads): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>),
         (Whose { cluster, .. }, budgets, between): (Whose, &Budgets, &dyn Between),
     ) -> Self {
         let half = settings.memory.cache_bytes / 2;
         let sizes = CacheSettings { tail_bytes: half, fetched_bytes: half, concurrent_loads: 4 };
-        let cache = Arc::new(Cache::new(cluster, Arc::clone(&store), sizes));
+        let cache = Arc::new(Cache::new(cluster, reads, sizes));
         let ledger = between.ledger(Arc::clone(replica) as Arc<dyn Ledger>);
         let fitting = match settings.places.objects {
             Objects::Directory => WriteSettings::directory(cluster),
-            Objects::S3(_) => WriteSettings::object_store(cluster),
+            Objects::S3(..) => WriteSettings::object_store(cluster),
         };
         let flushes_per_second = settings.flush_per_second.unwrap_or(fitting.flushes_per_second);
         let write = WriteSettings { flushes_per_second, ..fitting };

@@ -33,13 +33,13 @@ pub enum Order {
 pub enum Objects {
     /// In the same directory.
     Directory,
-    /// In a bucket.
-    S3(Box<S3Settings>),
+    /// In a bucket, and perhaps copied to another one that is read first.
+    S3(Box<S3Settings>, Option<Box<S3Settings>>),
 }
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Objects::S3(settings) = &self.objects {
+        if let Objects::S3(settings, _) = &self.objects {
             write!(f, "{settings} and ")?;
         }
         match &self.order {
@@ -116,11 +116,15 @@ pub(super) fn parse(given: &Given<'_>) -> Result<Places, ConfigError> {
     }
     match (store, order) {
         (Some(url), Some(order)) if !has_both => {
-            let settings = S3Settings::new(s3(given, url)?).map_err(PlacesError::from)?;
-            Ok(Places { order, objects: Objects::S3(Box::new(settings)) })
+            let primary = s3(given, url)?;
+            let replica = replica(given, &primary).map(S3Settings::new).transpose().map_err(PlacesError::from)?;
+            let primary = S3Settings::new(primary).map_err(PlacesError::from)?;
+            Ok(Places { order, objects: Objects::S3(Box::new(primary), replica.map(Box::new)) })
         }
         (None, None) => {
-            nothing_of("s3", given, |flag, variable| PlacesError::NoBucket { flag, variable })?;
+            for what in ["s3", "read"] {
+                nothing_of(what, given, |flag, variable| PlacesError::NoBucket { flag, variable })?;
+            }
             let directory = given.get("data-dir", values::path, PathBuf::from)?;
             Ok(Places { order: Order::Directory(directory), objects: Objects::Directory })
         }
@@ -166,6 +170,24 @@ fn order(given: &Given<'_>) -> Result<Option<Order>, ConfigError> {
     }
     let path = |url: &str| url.strip_prefix("file://").filter(|path| path.starts_with('/')).map(PathBuf::from);
     Ok(given.optional("journal", path)?.map(Order::Directory))
+}
+
+/// The bucket that is read first: as the primary, but for what is said of it.
+fn replica(given: &Given<'_>, primary: &S3Options) -> Option<S3Options> {
+    let bucket = || {
+        let bucket = given.variable("KAFSCALE_S3_READ_BUCKET")?;
+        Some(format!("s3://{bucket}/{}", given.variable("KAFSCALE_S3_NAMESPACE").unwrap_or_default()))
+    };
+    let named = given.flag("read-store").or_else(|| given.variable("KAFSCALE_READ_STORE")).map(str::to_owned);
+    let url = named.or_else(bucket)?;
+    let text = |flag| given.text(flag).map(str::to_owned);
+    let endpoint = text("s3-read-endpoint").or_else(|| primary.endpoint.clone());
+    Some(S3Options {
+        url,
+        endpoint,
+        region: text("s3-read-region").or_else(|| primary.region.clone()),
+        ..primary.clone()
+    })
 }
 
 fn s3(given: &Given<'_>, url: String) -> Result<S3Options, ConfigError> {

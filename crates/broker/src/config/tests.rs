@@ -230,6 +230,8 @@ fn places_that_do_not_go_together_are_named() {
         (vec![("store", "records"), journal], &BUCKET, "does not begin with s3://"),
         (vec![], &BUCKET, "--s3-region (KAFSCALE_S3_REGION) is about a bucket, and none is named"),
         (vec![store, journal, ("s3-path-style", "maybe")], &BUCKET, "it takes true or false"),
+        (vec![("read-store", "s3://copy")], &[], "--read-store (KAFSCALE_READ_STORE) is about a bucket"),
+        (vec![store, journal, ("read-store", "copy")], &BUCKET, "does not begin with s3://"),
         (vec![("journal", "etcd://h:2379")], &[], "nothing says where the records are"),
         (vec![store, ("journal", "etcd://h:0")], &BUCKET, "--journal=\"etcd://h:0\" is not valid"),
         (vec![store, journal, ("etcd-ca", "f")], &BUCKET, "--etcd-ca (KAFSCALE_ETCD_CA) is about etcd"),

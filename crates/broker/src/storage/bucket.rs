@@ -1,7 +1,9 @@
 //! A bucket that has passed every check. Owns for how long one that does not answer is asked again.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use kafscale_log::store::ObjectStore;
 use kafscale_log::store::s3::{CheckError, S3Settings, S3Store};
 use kafscale_ports::Env;
 use tokio::time::sleep;
@@ -22,6 +24,13 @@ pub(super) async fn open_claimed(env: &Env, settings: &S3Settings, cluster: u128
     let store = open(env, settings).await?;
     patiently(env, || store.claim(cluster)).await?;
     Ok(store)
+}
+
+/// A copy of the bucket. It is not checked: the primary has what it has not.
+pub(super) fn replica(env: &Env, settings: Option<&S3Settings>) -> Result<Option<Arc<dyn ObjectStore>>, BucketError> {
+    let Some(settings) = settings else { return Ok(None) };
+    let store = S3Store::new(settings.clone(), env.clone())?;
+    Ok(Some(Arc::new(store)))
 }
 
 /// Asks until it is answered, or the patience is at its end.

@@ -73,7 +73,7 @@ pub enum ClusterError {
 
 pub(super) async fn open(
     etcd: &EtcdSettings,
-    s3: &S3Settings,
+    (s3, replica): (&S3Settings, Option<&S3Settings>),
     env: &Env,
     disk: &Arc<dyn Disk>,
 ) -> Result<Storage, StorageError> {
@@ -91,6 +91,7 @@ pub(super) async fn open(
         journal: Arc::<EtcdJournal>::clone(&journal) as Arc<dyn Journal>,
         sessions: Some(journal as Arc<dyn Sessions>),
         store: Arc::<S3Store>::clone(&store) as Arc<dyn ObjectStore>,
+        replica: bucket::replica(env, replica)?,
         lister: Some(store),
         files: None,
         directory: None,

@@ -19,17 +19,21 @@ pub(super) async fn open(
 ) -> Result<Storage, StorageError> {
     let wanted = match objects {
         Objects::Directory => ObjectsIn::Directory,
-        Objects::S3(_) => ObjectsIn::Bucket,
+        Objects::S3(..) => ObjectsIn::Bucket,
     };
     let data_dir = DataDir::open(&**disk, &*env.random, path, wanted).await.map_err(DirectoryError::from)?;
     let Identity { cluster, directory: token, objects: are } = data_dir.identity();
     fits(path, are, wanted)?;
+    let mut replica = None;
     let (store, directory): (Arc<dyn ObjectStore>, _) = match objects {
         Objects::Directory => {
             let directory = Arc::new(DirectoryStore::new(Arc::clone(disk), data_dir.objects()));
             (Arc::<DirectoryStore>::clone(&directory), Some(directory))
         }
-        Objects::S3(settings) => (Arc::new(bucket::open_claimed(env, settings, cluster).await?), None),
+        Objects::S3(settings, copy) => {
+            replica = bucket::replica(env, copy.as_deref())?;
+            (Arc::new(bucket::open_claimed(env, settings, cluster).await?), None)
+        }
     };
     let incarnation = env.random.u128();
     let journal = FileJournal::start_with(Arc::clone(disk), data_dir.journal(), incarnation, limits).await;
@@ -39,6 +43,7 @@ pub(super) async fn open(
         journal: Arc::<FileJournal>::clone(&journal),
         sessions: None,
         store,
+        replica,
         lister: None,
         files: Some(journal),
         directory,

@@ -28,6 +28,8 @@ pub struct Storage {
     /// The sessions of all brokers, if the journal is one of several.
     pub(crate) sessions: Option<Arc<dyn Sessions>>,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// A copy of the store that is read first.
+    pub(crate) replica: Option<Arc<dyn ObjectStore>>,
     /// Lists the store's objects, if other brokers write some.
     pub(crate) lister: Option<Arc<dyn ObjectLister>>,
     pub(crate) whose: Whose,
@@ -112,7 +114,9 @@ impl Storage {
     ) -> Result<Self, StorageError> {
         match (&places.order, &places.objects) {
             (Order::Directory(path), objects) => directory::open(path, objects, (env, disk), limits).await,
-            (Order::Etcd(etcd), Objects::S3(s3)) => cluster::open(etcd, s3, env, disk).await,
+            (Order::Etcd(etcd), Objects::S3(s3, replica)) => {
+                cluster::open(etcd, (s3, replica.as_deref()), env, disk).await
+            }
             (Order::Etcd(_), Objects::Directory) => {
                 unreachable!("settings with etcd name a bucket: they are parsed so")
             }
@@ -129,6 +133,7 @@ impl Storage {
             journal: Arc::<J>::clone(&journal),
             sessions: Some(journal),
             store: Arc::<S>::clone(&store),
+            replica: None,
             lister: Some(store),
             whose,
             files: None,

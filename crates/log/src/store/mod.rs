@@ -6,6 +6,7 @@ mod directory;
 mod list;
 mod memory;
 mod name;
+mod replica;
 pub mod s3;
 
 use std::io;
@@ -18,6 +19,7 @@ pub use directory::DirectoryStore;
 pub use list::{Cursor, Folder, ListError, MAX_LIST_PAGE, ObjectLister, Page, list_all};
 pub use memory::{GetFault, MemoryStore, PutFault};
 pub use name::{NotAName, ObjectName};
+pub use replica::ReadReplica;
 
 /// Why an object was not stored.
 #[derive(Debug, thiserror::Error)]
