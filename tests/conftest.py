@@ -20,6 +20,8 @@ def pytest_addoption(parser):
     parser.addoption("--store", choices=["directory", "s3"], default="directory", help="where KafScale's records are")
     parser.addoption("--storm-seconds", type=int, default=120, help="how long members join and leave in the rebalance storm")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of kill -9 in the kill test")
+    parser.addoption("--chaos-seconds", type=int, default=120, help="how long the chaos test lets things go wrong")
+    parser.addoption("--chaos-seed", type=int, help="repeats the faults of a chaos test that printed this seed")
 
 
 def pytest_configure(config):

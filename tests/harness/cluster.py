@@ -26,24 +26,29 @@ def etcd_binary(release=None):
 class Etcd:
     """One member; its data lives in a directory, so that it can be stopped and started again."""
 
-    def __init__(self, directory, release=None, *arguments):
+    def __init__(self, directory, release=None, *arguments, name="m"):
         self.directory, self.binary = Path(directory), etcd_binary(release)
-        self.arguments = arguments
+        self.arguments, self.name = arguments, name
         self.address, self.peer = (f"{HOST}:{free_port()}" for _ in range(2))
-        self.process = None
+        self.members, self.process = [self], None
 
-    def start(self):
+    def start(self, wait=True):
         self.directory.mkdir(parents=True, exist_ok=True)
         own, peer = f"http://{self.address}", f"http://{self.peer}"
-        command = [str(self.binary), "--name", "m", "--data-dir", str(self.directory / "data"), "--logger", "zap"]
+        initial = ",".join(f"{member.name}=http://{member.peer}" for member in self.members)
+        command = [str(self.binary), "--name", self.name, "--data-dir", str(self.directory / "data"), "--logger", "zap"]
         command += ["--listen-client-urls", own, "--advertise-client-urls", own]
-        command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"m={peer}"]
+        command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", initial]
         # The lives of its brokers depend on it: a test machine's disk is no reason for an election.
         command += ["--heartbeat-interval", "200", "--election-timeout", "2000", *self.arguments]
         log = (self.directory / "log").open("ab")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(self.is_healthy, f"etcd at {self.address} answers")
+        if wait:
+            self.wait_healthy()
         return self
+
+    def wait_healthy(self):
+        wait_until(self.is_healthy, f"etcd at {self.address} answers")
 
     def is_healthy(self):
         try:
@@ -59,6 +64,17 @@ class Etcd:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.kill()
+
+
+def etcd_members(directory, count):
+    """That many members of one etcd, started."""
+    members = [Etcd(Path(directory) / f"etcd-{i}", name=f"m{i}") for i in range(count)]
+    for member in members:
+        member.members = members
+        member.start(wait=False)
+    for member in members:
+        member.wait_healthy()
+    return members
 
 
 class Broker(Kafscale):

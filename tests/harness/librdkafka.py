@@ -29,7 +29,7 @@ def consumer(server, **settings):
 
 
 def dotted(settings):
-    return {key.replace("_", "."): value for key, value in settings.items()}
+    return {key if key.endswith("_cb") else key.replace("_", "."): value for key, value in settings.items()}
 
 
 def produce(server, topic, entries, acknowledged=True, **settings):
