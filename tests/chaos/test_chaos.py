@@ -113,6 +113,7 @@ def test_nothing_acknowledged_is_lost_whatever_goes_wrong(scratch, request, memb
         try:
             while time.monotonic() < over:
                 go_through(nemesis.deal(), world, crowd)
+            world.tally.end()
             problems = [*world.problems, *world.logged_problems(), *crowd.problems()]
         finally:
             report(world, crowd)
@@ -143,7 +144,6 @@ def go_through(faults, world, crowd):
 
 
 def report(world, crowd):
-    world.tally.end()
     print(world.tally.table())
     errors = {}
     for producer in crowd.producers:
