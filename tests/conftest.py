@@ -21,6 +21,7 @@ def pytest_addoption(parser):
     parser.addoption("--storm-seconds", type=int, default=120, help="how long members join and leave in the rebalance storm")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of kill -9 in the kill test")
     parser.addoption("--chaos-seconds", type=int, default=120, help="how long the chaos test lets things go wrong")
+    parser.addoption("--chaos-groups", action="store_true", help="a consumer group too")
     parser.addoption("--chaos-seed", type=int, help="repeats the faults of a chaos test that printed this seed")
 
 

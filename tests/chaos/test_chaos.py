@@ -12,6 +12,7 @@ import pytest
 
 from .checker import Readings, check
 from .clients import Entrance, Librdkafka, LibrdkafkaReader, Prober, Producer, Reader, everyone_gets_on, read_everything
+from .groups import Group
 from .nemesis import Nemesis
 from .tally import Tally
 from .world import World
@@ -31,7 +32,7 @@ GOES_ON_WITHIN = 45
 class Crowd:
     """The clients at work in a world."""
 
-    def __init__(self, world, seed, tally):
+    def __init__(self, world, seed, tally, groups=False):
         self.tally, self.readings, self.world = tally, Readings(), world
         brokers = world.brokers
         self.producers = []
@@ -45,10 +46,11 @@ class Crowd:
         self.prober = Prober(brokers, TOPIC, PARTITIONS, seed)
         self.readers = [Reader(broker, TOPIC, PARTITIONS, self.readings) for broker in brokers]
         self.readers += [LibrdkafkaReader(world, TOPIC, PARTITIONS, self.readings), self.prober]
+        self.groups = [Group(world, TOPIC, PARTITIONS)] if groups else []
 
     @property
     def clients(self):
-        return [*self.producers, *self.readers]
+        return [*self.producers, *self.readers, *self.groups]
 
     def start(self):
         for client in self.clients:
@@ -63,6 +65,8 @@ class Crowd:
         """Of all that there is, when all is quiet."""
         for producer in self.producers:
             producer.pause()
+        for group in self.groups:
+            group.stop()
         logs = {broker.number: read_everything(broker, TOPIC, PARTITIONS) for broker in self.world.brokers}
         streams = {key: stream for producer in self.producers for key, stream in producer.streams.items()}
         own = [problem for client in self.clients for problem in client.problems]
@@ -70,14 +74,15 @@ class Crowd:
         return [*self.failures(), *own, *check(streams, logs, self.readings, self.prober.probes)]
 
     def stop(self):
-        for client in self.clients:
-            client.over.set()
-        for client in self.clients:
-            client.join(60)
+        threads = [*self.producers, *self.readers]
+        for thread in threads:
+            thread.over.set()
+        for one in [*self.groups, *threads]:
+            one.stop()
 
 
 @contextlib.contextmanager
-def working(directory, prefix, seed, members=1, arguments=ARGUMENTS):
+def working(directory, prefix, seed, members=1, arguments=ARGUMENTS, groups=False):
     """A world with its clients at work; stopped whatever happens."""
     world = World(directory, prefix, members, arguments)
     crowd = None
@@ -85,7 +90,7 @@ def working(directory, prefix, seed, members=1, arguments=ARGUMENTS):
         world.start()
         world.create_topic(TOPIC, PARTITIONS)
         world.tally = Tally()
-        crowd = Crowd(world, seed, world.tally)
+        crowd = Crowd(world, seed, world.tally, groups)
         crowd.start()
         yield world, crowd
     finally:
@@ -107,7 +112,8 @@ def seconds_of(request, share):
 def test_nothing_acknowledged_is_lost_whatever_goes_wrong(scratch, request, members, share):
     seed, seconds = seed_of(request), seconds_of(request, share)
     print(f"\nchaos of {seconds:.0f} s with {members} etcd, --chaos-seed {seed}")
-    with working(scratch / f"chaos-{members}", f"chaos-{members}", seed, members) as (world, crowd):
+    groups = request.config.getoption("--chaos-groups")
+    with working(scratch / f"chaos-{members}", f"chaos-{members}", seed, members, groups=groups) as (world, crowd):
         nemesis = Nemesis(world, seed, longest_outage=60 if seconds > 300 else 15)
         over = time.monotonic() + seconds
         try:
@@ -150,5 +156,7 @@ def report(world, crowd):
         for code, count in getattr(producer, "errors", {}).items():
             errors[code] = errors.get(code, 0) + count
     print(f"{getattr(crowd, 'records', '?')} records in the log, {len(crowd.prober.probes)} probes, errors by code {errors}")
+    for group in crowd.groups:
+        print(group)
     for moment, number, code, line in world.exits:
         print(f"{moment - world.tally.phases[0].began:5.0f} broker {number} ended with code {code}: {line[-200:]}")

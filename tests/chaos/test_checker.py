@@ -4,6 +4,7 @@ import pytest
 from kill.checker import REFUSED, UNKNOWN, Attempt, Stream, Value
 
 from .checker import Probe, Readings, check
+from .groups import Commit, GroupHistory, Told
 
 A, B = (Value(name, 0, 0, 1) for name in "ab")
 
@@ -130,3 +131,36 @@ def test_an_end_that_goes_back_is_seen():
     behind_another_broker = Probe(2, 0, 5, 5.5, 1)
     for probes in ([behind_an_acknowledgement], [Probe(0, 0, 4, 4.5, 2), behind_another_broker]):
         assert any("told the end" in problem for problem in verdict(streams, found, probes=probes))
+
+
+# ------------------------------------------------------------------------------------------------------ groups
+
+
+def told(*offsets):
+    """The history of one partition: 10 sent at 1 and acknowledged at 2, 20 sent at 3 and never answered; then `offsets`
+    are told, one after the other from 5 on."""
+    history = GroupHistory()
+    history.commits = [Commit(0, 10, 1, 2), Commit(0, 20, 3)]
+    history.told = [Told(0, offset, 5 + i, 5.5 + i) for i, offset in enumerate(offsets)]
+    return history.check()
+
+
+def test_what_a_group_committed_does_not_go_back():
+    assert told(10, 10, 20) == []
+    assert "10 had been committed" in told(-1)[0]
+    assert "nobody had committed" in told(15)[0]
+    history = GroupHistory()
+    history.commits, history.told = [Commit(0, 10, 1, 2), Commit(0, 5, 3, 4)], [Told(0, 5, 5, 6)]
+    assert "when 10 had been committed" in history.check()[0], "one that went back itself"
+
+
+def test_what_a_group_was_told_stays_so():
+    assert any("when 20 had been told" in problem for problem in told(20, 10))
+
+
+def test_a_member_leaves_nothing_out():
+    history = GroupHistory()
+    assert history.met("m", 0, 3, 3) == 4
+    assert history.check() == []
+    history.met("m", 0, 4, 6)
+    assert "offset 6 of partition 0 where 4 was due" in history.check()[0]
