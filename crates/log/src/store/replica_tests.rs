@@ -1,3 +1,5 @@
+//! Which of the two stores is asked, and when.
+
 use kafscale_metadata::ObjectId;
 use kafscale_ports::Env;
 use tokio::time::sleep;
