@@ -43,7 +43,7 @@ class Entrance:
 
 
 class Producer(RawProducer):
-    """Raw requests, five at once, some 25 batches of 1 to 20 records a second."""
+    """Raw requests, five at once, some ten batches of 1 to 20 records a second."""
 
     def __init__(self, entrance, topic, partitions, name, idempotent, seed, tally):
         super().__init__(entrance, topic, partitions, name, idempotent, seed)
@@ -55,7 +55,7 @@ class Producer(RawProducer):
 
     def step(self, connection):
         if self.running.is_set():
-            time.sleep(self.random.uniform(0, 0.4))
+            time.sleep(self.random.uniform(0, 1))
         # Answers before requests, so that nothing is sent to a broker that has said its last.
         while connection.buffer or select.select([connection.socket], [], [], 0)[0]:
             if not self.in_flight:
@@ -251,17 +251,21 @@ class Prober(Client):
 
 
 def everyone_gets_on(clients, seconds):
-    """Returns how long the slowest took to make progress."""
+    """Returns how long it took until all had made progress, and who was the last."""
     began, before = time.monotonic(), {client.name: client.progress for client in clients}
+    left = []
 
     def stuck():
-        return [client.name for client in clients if client.progress <= before[client.name]]
+        nonlocal left
+        now = [client.name for client in clients if client.progress <= before[client.name]]
+        left = now or left
+        return now
 
     try:
         wait_until(lambda: not stuck(), "", seconds)
     except TimeoutError:
         raise AssertionError(f"{seconds} s after the faults had healed these had got no further: {', '.join(stuck())}") from None
-    return time.monotonic() - began
+    return time.monotonic() - began, left[0] if left else ""
 
 
 def read_everything(broker, topic, partitions):

@@ -14,7 +14,7 @@ class Phase:
     faults: str
     began: float
     healed: float | None = None
-    got_on: float | None = None  # seconds after the healing in which everybody had made progress
+    got_on: tuple | None = None  # seconds after the healing in which everybody had made progress, and who was the last
     exits: int = 0  # of brokers, by themselves
     counts: dict = field(default_factory=lambda: dict.fromkeys((ACKNOWLEDGED, UNKNOWN_ATTEMPT, REFUSED_ATTEMPT), 0))
     pauses: dict = field(default_factory=dict)  # the longest of each client, and of all of them together under None
@@ -56,12 +56,12 @@ class Tally:
         return max((phase.pauses.get(None, 0) for phase in self.phases if phase.began >= since), default=0)
 
     def table(self):
-        lines = [f"{'at':>5} {'faults':<58} {'acked':>7} {'unknown':>7} {'refused':>7} {'exits':>5} {'pause of all':>12} {'of one':>7} {'got on':>7}"]
+        lines = [f"{'at':>5} {'faults':<58} {'acked':>7} {'unknown':>7} {'refused':>7} {'exits':>5} {'pause of all':>12} {'of one':>7}  all got on, and the last"]
         zero = self.phases[0].began
         for phase in self.phases:
             ones = max((pause for client, pause in phase.pauses.items() if client is not None), default=0)
             counts = " ".join(f"{number:>7}" for number in phase.counts.values())
-            got_on = "-" if phase.got_on is None else f"{phase.got_on:.1f} s"
+            got_on = "-" if phase.got_on is None else f"{phase.got_on[0]:.1f} s {phase.got_on[1]}"
             pauses = f"{phase.pauses.get(None, 0):>10.1f} s {ones:>5.1f} s"
-            lines.append(f"{phase.began - zero:>5.0f} {phase.faults[:58]:<58} {counts} {phase.exits:>5} {pauses} {got_on:>7}")
+            lines.append(f"{phase.began - zero:>5.0f} {phase.faults[:58]:<58} {counts} {phase.exits:>5} {pauses}  {got_on}")
         return "\n".join(lines)

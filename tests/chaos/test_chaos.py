@@ -13,6 +13,7 @@ import pytest
 from .checker import Readings, check
 from .clients import Entrance, Librdkafka, LibrdkafkaReader, Prober, Producer, Reader, everyone_gets_on, read_everything
 from .groups import Group
+from .java import JavaProducer
 from .nemesis import Nemesis
 from .tally import Tally
 from .world import World
@@ -43,6 +44,7 @@ class Crowd:
             roaming = Entrance(brokers[i:] + brokers[:i], roams=True)
             self.producers.append(Producer(roaming, TOPIC, PARTITIONS, f"idempotent-{i}", True, seed + 10 + i, tally))
         self.producers += [Librdkafka(world, TOPIC, PARTITIONS, f"librdkafka-{i}", tally) for i in range(2)]
+        self.producers.append(JavaProducer(world, TOPIC, PARTITIONS, "java", tally))
         self.prober = Prober(brokers, TOPIC, PARTITIONS, seed)
         self.readers = [Reader(broker, TOPIC, PARTITIONS, self.readings) for broker in brokers]
         self.readers += [LibrdkafkaReader(world, TOPIC, PARTITIONS, self.readings), self.prober]
@@ -61,17 +63,21 @@ class Crowd:
     def failures(self):
         return [f"{client.name} ended: {client.failure!r}" for client in self.clients if client.failure]
 
-    def problems(self):
-        """Of all that there is, when all is quiet."""
+    def rest(self):
+        """Nothing is under way any more. Returns all that the checker wants: (streams, logs, readings, probes)."""
         for producer in self.producers:
             producer.pause()
         for group in self.groups:
             group.stop()
         logs = {broker.number: read_everything(broker, TOPIC, PARTITIONS) for broker in self.world.brokers}
         streams = {key: stream for producer in self.producers for key, stream in producer.streams.items()}
-        own = [problem for client in self.clients for problem in client.problems]
         self.records = sum(map(len, logs[0].values()))
-        return [*self.failures(), *own, *check(streams, logs, self.readings, self.prober.probes)]
+        return streams, logs, self.readings, list(self.prober.probes)
+
+    def problems(self):
+        history = self.rest()
+        own = [problem for client in self.clients for problem in client.problems]
+        return [*self.failures(), *own, *check(*history)]
 
     def stop(self):
         threads = [*self.producers, *self.readers]
@@ -126,6 +132,33 @@ def test_nothing_acknowledged_is_lost_whatever_goes_wrong(scratch, request, memb
         assert not problems, f"--chaos-seed {seed}: {len(problems)} problems\n" + "\n".join(problems[:20])
 
 
+def test_damage_to_a_real_history_is_seen(scratch):
+    """What the unit tests of the checker show of small histories holds for those that the clients make."""
+    with working(scratch / "damage", "damage", seed=1) as (_, crowd):
+        time.sleep(3)
+        streams, logs, readings, probes = crowd.rest()
+    assert check(streams, logs, readings, probes) == []
+    for words, bend in DAMAGES.items():
+        bent = {broker: {**found, 0: bend(broker, found[0])} for broker, found in logs.items()}
+        problems = check(streams, bent, readings, probes)
+        assert any(words in problem for problem in problems), (words, problems[:5])
+
+
+def renumbered(log):
+    return [(offset, value) for offset, (_, value) in enumerate(log)]
+
+
+# Words of the problem that is found, and what is done to a partition's log as this broker reads it.
+DAMAGES = {
+    "is lost": lambda _, log: log[:-20],
+    "was due": lambda _, log: log[:20] + log[40:],
+    "was acknowledged at": lambda _, log: renumbered(log[:20] + log[40:]),
+    "is there 2 times": lambda _, log: log + renumbered(log + log)[len(log) :],
+    "broker 2 reads": lambda broker, log: log[:-1] if broker == 2 else log,
+    "was read at": lambda _, log: renumbered(log[::-1]),
+}
+
+
 def go_through(faults, world, crowd):
     """One fault, or two together, until all is well again."""
     world.tally.begin(", ".join(fault.words for fault in faults))
@@ -143,9 +176,8 @@ def go_through(faults, world, crowd):
         for fault in healing:
             fault.heal()
     phase.healed = time.monotonic()
-    everyone_gets_on(crowd.clients, GOES_ON_WITHIN)
+    phase.got_on = everyone_gets_on(crowd.clients, GOES_ON_WITHIN)
     world.wait_ready()
-    phase.got_on = time.monotonic() - phase.healed
     assert not crowd.failures(), crowd.failures()
 
 

@@ -18,7 +18,12 @@ pytestmark = pytest.mark.ours("several brokers over one store")
 MIB = 1 << 20
 # As in test_hostile.py: what a broker is given, and what it may hold beside that.
 MEMORY, CACHE, ALLOWANCE = 64 * MIB, 32 * MIB, 128 * MIB
-AWAY = 60
+
+
+@pytest.fixture
+def away_seconds(request):
+    """A minute; less in a run that is to be short."""
+    return min(60, request.config.getoption("--chaos-seconds") // 5)
 
 
 @pytest.fixture
@@ -144,35 +149,36 @@ class Filler(threading.Thread):
 
 
 @pytest.mark.parametrize("kind", ["hang", "cut"])
-def test_the_bucket_is_away_for_a_minute(at_work, kind):
+def test_the_bucket_is_away_for_a_minute(at_work, away_seconds, kind):
     world, crowd = at_work
 
     def away():
         world.s3.faults(outage=kind)
 
-    be_without(f"S3 is away ({kind})", world, crowd, away, world.s3.faults)
+    be_without(f"S3 is away ({kind})", world, crowd, (away, world.s3.faults), away_seconds)
 
 
-def test_etcd_is_away_for_a_minute(at_work):
+def test_etcd_is_away_for_a_minute(at_work, away_seconds):
     world, crowd = at_work
     (etcd,) = world.etcds
-    be_without("etcd is away", world, crowd, etcd.kill, etcd.start)
+    be_without("etcd is away", world, crowd, (etcd.kill, etcd.start), away_seconds)
 
 
-def be_without(words, world, crowd, leave, come_back):
+def be_without(words, world, crowd, leave_and_come_back, seconds):
     """Nothing is acknowledged meanwhile, nothing is lost, memory stays within the budget, and service returns."""
+    leave, come_back = leave_and_come_back
     world.create_topic("filler", 1)
     samplers = [Sampler(broker) for broker in world.brokers]
     fillers = [Filler(broker) for broker in world.brokers]
     for one in samplers:
         one.thread.start()
-    world.tally.begin(f"{words} for {AWAY} s, and clients fill the memory")
+    world.tally.begin(f"{words} for {seconds} s, and clients fill the memory")
     leave()
     time.sleep(3)
     for filler in fillers:
         filler.start()
     acknowledged = sum(producer.acknowledged for producer in crowd.producers)
-    time.sleep(AWAY - 3)
+    time.sleep(seconds - 3)
     assert sum(producer.acknowledged for producer in crowd.producers) == acknowledged, "nothing is acknowledged while it is away"
     assert all(broker.http("/livez") is not None for broker in world.brokers)
     began = time.monotonic()
