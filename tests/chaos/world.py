@@ -19,10 +19,6 @@ LEASE = 6
 # Why a broker may end by itself. Anything else is a finding.
 EXPECTED_ENDS = [
     r"ended this broker's session",
-    # A start gives up what does not answer, after a stated time.
-    r"the journal in etcd at .* cannot be used",
-    r"could not be listed",
-    r"does not answer|did not answer|not be reached|unreachable",
 ]
 
 
@@ -40,7 +36,7 @@ class World:
             s3 = SimpleNamespace(address=self.proxies.route(f"s3-{number}", self.s3.address, free_port()))
             self.brokers.append(Broker(self.directory / f"broker-{number}", number, etcd, s3, prefix, *arguments))
         # Those that the supervisor looks after; who takes one out starts it again and puts it back.
-        self.watched = set()
+        self.watched, self.lock = set(), threading.Lock()
         self.over = threading.Event()
         self.supervisor = threading.Thread(target=self.supervise, daemon=True)
 
@@ -64,31 +60,32 @@ class World:
                 broker.wait_writable(connection, name, partitions)
 
     def supervise(self):
-        while not self.over.wait(0.1):
-            for broker in list(self.watched):
-                code = broker.process.poll()
-                if code is None or broker not in self.watched:
-                    continue
-                self.note_end(broker, code)
-                time.sleep(0.3)
-                broker.start(wait=False)
+        while not self.over.wait(0.2):
+            for broker in self.brokers:
+                with self.lock:
+                    if broker in self.watched and broker.process.poll() is not None:
+                        self.note_end(broker, broker.process.returncode)
+                        broker.start(wait=False)
 
     def note_end(self, broker, code):
         tail = broker.log_tail(6)
-        self.exits.append((time.monotonic(), broker.number, code, tail.splitlines()[-1] if tail else ""))
+        words = next((line for line in reversed(tail.splitlines()) if line.startswith("kafscale: ")), tail)
+        self.exits.append((time.monotonic(), broker.number, code, words))
         if self.tally:
             self.tally.phases[-1].exits += 1
-        if code < 0 or not any(re.search(pattern, tail) for pattern in EXPECTED_ENDS):
+        if code < 0 or not any(re.search(pattern, words) for pattern in EXPECTED_ENDS):
             self.problems.append(f"broker {broker.number} ended by itself with code {code}:\n{tail}")
 
     def take_out(self, broker):
-        self.watched.discard(broker)
+        with self.lock:
+            self.watched.discard(broker)
 
     def put_back(self, broker):
         """Starts it, if it does not run, and has it watched again."""
-        if broker.process.poll() is not None:
-            broker.start(wait=False)
-        self.watched.add(broker)
+        with self.lock:
+            if broker.process.poll() is not None:
+                broker.start(wait=False)
+            self.watched.add(broker)
 
     def wait_ready(self, seconds=60):
         """Also through restarts by the supervisor."""
@@ -102,9 +99,10 @@ class World:
         for broker in self.brokers:
             wait_until(lambda: is_ready(broker), f"broker {broker.number} is ready ({broker.log})", seconds, 0.1)
 
-    def cut(self, what, broker, mode):
-        """`what` is etcd or s3; all its members, as seen by this broker."""
-        for i in range(len(self.etcds)) if what == "etcd" else [None]:
+    def cut(self, what, broker, mode, members=None):
+        """`what` is etcd or s3, as seen by this broker: all its members, or so many, another one for each broker."""
+        numbers = [(broker.number + i) % len(self.etcds) for i in range(members or len(self.etcds))]
+        for i in numbers if what == "etcd" else [None]:
             self.proxies.set(f"{what}-{broker.number}" + ("" if i is None else f"-{i}"), mode)
 
     def logged_problems(self):
