@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use kafscale_journal::etcd::kv::{
     Compare, Event, Failure, Get, Is, Keys, Kv, LeaseId, Op, OpResult, Range, Refusal, Target, Txn, TxnReply, Watch,
 };
@@ -306,8 +307,5 @@ async fn the_model_answers_as_etcd_does() {
     if binaries.is_empty() {
         return skipped("the model answers as etcd does");
     }
-    for (seed, binary) in (1..).zip(binaries) {
-        println!("etcd {}", binary.version);
-        compare(&binary, seed, STEPS).await;
-    }
+    join_all(binaries.iter().zip(1..).map(|(binary, seed)| compare(binary, seed, STEPS))).await;
 }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::lab::{entry, identity};
-use super::server::{Binary, Server, binaries, skipped};
+use super::server::{Binary, Server, binaries, on_each, skipped};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -213,45 +213,42 @@ mod users {
     }
 }
 
-#[tokio::test]
-async fn a_user_gets_a_new_token_when_the_old_one_has_expired() {
-    let binaries = binaries();
-    if binaries.is_empty() {
-        return skipped("users of etcd");
-    }
+async fn expiring_tokens(binary: &Binary) {
     // A restart forgets no token, and etcd's own live for five minutes: these live for two seconds.
     let tokens = format!("--auth-token=jwt,priv-key={},sign-method=ES256,ttl=2s", pem("server.key").1);
-    for binary in binaries {
-        println!("etcd {}", binary.version);
-        let mut server = Server::start(&binary, &[&tokens]).await;
-        users::enable(&server.endpoint(), "secret").await;
-        let user = |password: &str| Some(User { name: "root".to_owned(), password: password.to_owned() });
-        let config = Config { user: user("secret"), ..server.config() };
-        let broker = journal(&config).await;
-        broker.open(identity(1), 5, entry(0)).await.unwrap();
-        broker.append(5, 1, entry(1)).await.unwrap();
-        sleep(Duration::from_secs(5)).await;
-        broker.append(5, 2, entry(2)).await.expect("nobody hears of it");
-        assert!(broker.is_known_live(5, Env::real().clock.now()), "its lease is renewed");
-        read_to(&broker, 3).await;
-        // A watch that is opened with a token that has expired.
-        let client = Etcd::new(&config).unwrap();
-        client.txn(Txn::default()).await.unwrap();
-        sleep(Duration::from_secs(4)).await;
-        let watch = Watch { keys: Keys::prefix("kafscale/".into()), from: 1, deletes: false };
-        let mut stream = client.watch(watch).await.unwrap();
-        assert!(!timeout(MINUTE, stream.next()).await.expect("it is told").unwrap().events.is_empty());
-        server.stop();
-        server.start_again(&config).await;
-        append(&broker, 5, 3).await;
-        read_to(&broker, 4).await;
+    let mut server = Server::start(binary, &[&tokens]).await;
+    users::enable(&server.endpoint(), "secret").await;
+    let user = |password: &str| Some(User { name: "root".to_owned(), password: password.to_owned() });
+    let config = Config { user: user("secret"), ..server.config() };
+    let broker = journal(&config).await;
+    broker.open(identity(1), 5, entry(0)).await.unwrap();
+    broker.append(5, 1, entry(1)).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    broker.append(5, 2, entry(2)).await.expect("nobody hears of it");
+    assert!(broker.is_known_live(5, Env::real().clock.now()), "its lease is renewed");
+    read_to(&broker, 3).await;
+    // A watch that is opened with a token that has expired.
+    let client = Etcd::new(&config).unwrap();
+    client.txn(Txn::default()).await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    let watch = Watch { keys: Keys::prefix("kafscale/".into()), from: 1, deletes: false };
+    let mut stream = client.watch(watch).await.unwrap();
+    assert!(!timeout(MINUTE, stream.next()).await.expect("it is told").unwrap().events.is_empty());
+    server.stop();
+    server.start_again(&config).await;
+    append(&broker, 5, 3).await;
+    read_to(&broker, 4).await;
 
-        let put = Txn { then: vec![Op::Put { key: "x".into(), value: "y".into(), lease: 0 }], ..Txn::default() };
-        for config in [server.config(), Config { user: user("wrong"), ..server.config() }] {
-            let denied = Etcd::new(&config).unwrap().txn(put.clone()).await;
-            assert!(matches!(denied, Err(Failure::Refused(Refusal::Denied(_) | Refusal::Invalid(_)))), "{denied:?}");
-        }
+    let put = Txn { then: vec![Op::Put { key: "x".into(), value: "y".into(), lease: 0 }], ..Txn::default() };
+    for config in [server.config(), Config { user: user("wrong"), ..server.config() }] {
+        let denied = Etcd::new(&config).unwrap().txn(put.clone()).await;
+        assert!(matches!(denied, Err(Failure::Refused(Refusal::Denied(_) | Refusal::Invalid(_)))), "{denied:?}");
     }
+}
+
+#[tokio::test]
+async fn a_user_gets_a_new_token_when_the_old_one_has_expired() {
+    on_each("users of etcd", expiring_tokens).await;
 }
 
 /// A file of `tls/make.sh`, and where it is.
@@ -356,7 +353,10 @@ async fn cost(binary: &Binary) {
         let seconds = (clock.now() - began).as_secs() + 1;
         let after = methods.map(|method| server.calls(method));
         let [transactions, renewals, others @ ..]: [u64; 8] = std::array::from_fn(|at| after[at] - before[at]);
-        println!("{entries} entries in {seconds} s: {transactions} transactions, {renewals} renewals");
+        println!(
+            "etcd {}: {entries} entries in {seconds} s: {transactions} transactions, {renewals} renewals",
+            binary.version
+        );
         // Each of the two looks at the head once a second; one has a session.
         assert!((entries + 4..=entries + 2 * seconds).contains(&transactions), "{transactions} in {seconds} s");
         assert!(renewals <= seconds / 2 + 1 && others == [0; 6], "{renewals} {others:?}");
@@ -365,18 +365,10 @@ async fn cost(binary: &Binary) {
 
 #[tokio::test]
 async fn etcd_counts_one_transaction_for_an_entry_and_a_look_a_second() {
-    let binaries = binaries();
-    if binaries.is_empty() {
-        return skipped("what the journal costs etcd");
-    }
-    for binary in binaries {
-        println!("etcd {}", binary.version);
-        cost(&binary).await;
-    }
+    on_each("what the journal costs etcd", cost).await;
 }
 
 async fn full(binary: &Binary) {
-    println!("etcd {}", binary.version);
     let quota = 24 << 20;
     let server = Server::start(binary, &["--quota-backend-bytes", &quota.to_string()]).await;
     let broker = journal(&server.config()).await;
@@ -416,13 +408,7 @@ async fn full(binary: &Binary) {
 
 #[tokio::test]
 async fn a_full_etcd_refuses_and_is_emptied_by_upkeep() {
-    let binaries = binaries();
-    if binaries.is_empty() {
-        return skipped("the quota of etcd");
-    }
-    for binary in binaries {
-        full(&binary).await;
-    }
+    on_each("the quota of etcd", full).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use futures::future::join_all;
 use kafscale_journal::etcd::client::{Config, Etcd};
 use kafscale_journal::etcd::kv::{Get, Keys, Kv, Range};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +19,8 @@ use tokio::time::{sleep, timeout};
 pub(crate) struct Binary {
     pub(crate) path: PathBuf,
     pub(crate) version: String,
+    /// It can be told not to fsync (from 3.5 on): processes die in tests, and no machine does.
+    is_hasty: bool,
 }
 
 /// Every etcd on this machine: the one in `PATH`, and those that `scripts/build-etcd.sh` made.
@@ -36,15 +39,27 @@ pub(crate) fn binaries() -> Vec<Binary> {
 }
 
 fn version(path: PathBuf) -> Option<Binary> {
-    let output = Command::new(&path).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "))?.to_owned();
-    Some(Binary { path, version })
+    let says = |flag| {
+        let output = Command::new(&path).arg(flag).output().ok()?;
+        Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let version = says("--version")?.lines().find_map(|line| line.strip_prefix("etcd Version: "))?.to_owned();
+    let is_hasty = says("--help")?.contains("unsafe-no-fsync");
+    Some(Binary { path, version, is_hasty })
 }
 
 /// Says in one line that a test did nothing.
 pub(crate) fn skipped(test: &str) {
     println!("skipped: {test}: no etcd in PATH nor in .tools (scripts/build-etcd.sh makes one)");
+}
+
+/// Does the same on every etcd at once: most of it is waiting.
+pub(crate) async fn on_each(test: &str, run: impl AsyncFn(&Binary)) {
+    let binaries = binaries();
+    if binaries.is_empty() {
+        skipped(test);
+    }
+    join_all(binaries.iter().map(|binary| run(binary))).await;
 }
 
 /// How a server is started.
@@ -219,6 +234,7 @@ fn spawn(plan: &Plan, data: &Path) -> Child {
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &plan.cluster])
+        .args(plan.binary.is_hasty.then_some("--unsafe-no-fsync"))
         .args(&plan.extra)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
