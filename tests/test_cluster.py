@@ -165,6 +165,33 @@ def test_while_etcd_is_away_reads_go_on_and_writes_wait(new_cluster, scratch, to
         etcd.stop()
 
 
+def test_a_bucket_that_fails_while_a_start_reads_the_state_is_asked_again(new_cluster):
+    """It has answered a moment before, when the start looked whether it can be used."""
+    cluster = new_cluster(brokers=1, arguments=["--snapshot-entries=10"])
+    (broker,), s3 = cluster.brokers, cluster.s3
+    broker.create_topic("t", 1)
+    with broker.connect() as connection:
+        for _ in range(60):
+            assert connection.produce("t", 0, FIVE).error == wire.NONE
+    wait_until(lambda: broker.log_text().count("journal truncated") > 1, "there are snapshots")
+    broker.kill()
+    before = get_count(s3)
+    broker.start()
+    broker.kill()
+    # The last thing that a start reads is the snapshot.
+    s3.faults(get={"plan": ["none"] * (get_count(s3) - before - 1) + ["unavailable"] * 6})
+    try:
+        broker.start()
+    finally:
+        s3.faults()
+    assert "the state could not be read yet" in broker.log_text()
+    assert len(librdkafka.consume(broker, "t", 300, partitions=1)) == 300
+
+
+def get_count(s3):
+    return s3.stats()["methods"]["get"]["requests"]
+
+
 def test_bucket_and_etcd_must_belong_together(new_cluster, scratch, topic_name):
     one, other = new_cluster(brokers=1), new_cluster(brokers=1)
     cases = [

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafscale_journal::{Journal, Pointer};
+use kafscale_journal::{Journal, Pointer, ReadError};
 use kafscale_log::Ledger;
-use kafscale_log::store::{ObjectName, ObjectStore, PutError};
+use kafscale_log::store::{GetError, ObjectName, ObjectStore, PutError};
 use kafscale_metadata::{Command, ObjectId, ObjectKind, Outcome, Session, SnapshotRef, State, snapshot};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -64,14 +64,44 @@ impl Shelf {
     }
 
     /// Reads a snapshot back. The error says which one and why.
-    pub(crate) async fn load(&self, snapshot: SnapshotRef) -> Result<State, String> {
+    pub(crate) async fn load(&self, snapshot: SnapshotRef) -> Result<State, NotLoaded> {
         let name = self.name(snapshot);
-        let bytes = self.store.get_all(&name).await.map_err(|why| format!("snapshot {name}: {why}"))?;
-        let state = snapshot::decode(&bytes).map_err(|why| format!("snapshot {name}: {why}"))?;
+        let bytes = self.store.get_all(&name).await.map_err(|why| match why {
+            GetError::NotFound(_) => NotLoaded::Wrong(format!("snapshot {name}: {why}")),
+            GetError::Failed { ref source, .. } => NotLoaded::Failed(format!("snapshot {name}: {why}: {source}")),
+        })?;
+        let state = snapshot::decode(&bytes).map_err(|why| NotLoaded::Wrong(format!("snapshot {name}: {why}")))?;
         if state.ordinal() == snapshot.ordinal {
             Ok(state)
         } else {
-            Err(format!("snapshot {name} holds the state after entry {}", state.ordinal()))
+            Err(NotLoaded::Wrong(format!("snapshot {name} holds the state after entry {}", state.ordinal())))
+        }
+    }
+}
+
+/// Why a state could not be read from a snapshot, or followed from there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotLoaded {
+    /// A store did not answer, or no longer has what another broker has superseded meanwhile: try again.
+    #[error("{0}")]
+    Failed(String),
+    /// What was read cannot be used.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<NotLoaded> for String {
+    fn from(why: NotLoaded) -> Self {
+        why.to_string()
+    }
+}
+
+impl From<ReadError> for NotLoaded {
+    fn from(why: ReadError) -> Self {
+        match why {
+            ReadError::Failed(ref source) => Self::Failed(format!("{why}: {source}")),
+            ReadError::Truncated { .. } => Self::Failed(why.to_string()),
+            ReadError::Damaged { .. } => Self::Wrong(why.to_string()),
         }
     }
 }
@@ -235,7 +265,7 @@ impl Snapshots {
         for older in kept {
             match self.shelf.load(*older).await {
                 Ok(state) => return Ok((Some(*older), state)),
-                Err(why) => failure = failure.or(Some(why)),
+                Err(why) => failure = failure.or(Some(why.into())),
             }
         }
         failure.map_or_else(|| Ok((None, State::new())), Err)
@@ -259,13 +289,13 @@ impl Snapshots {
 }
 
 /// Folds the journal's entries up to and including ordinal `until`.
-pub(crate) async fn catch_up(journal: &dyn Journal, state: &mut State, until: u64) -> Result<u64, String> {
+pub(crate) async fn catch_up(journal: &dyn Journal, state: &mut State, until: u64) -> Result<u64, NotLoaded> {
     let mut bytes = 0;
     while state.ordinal() < until {
-        let records = journal.read(state.ordinal()).await.map_err(|why| why.to_string())?;
+        let records = journal.read(state.ordinal()).await?;
         for record in records.iter().take_while(|record| record.position.ordinal <= until) {
             bytes += record.entry.len() as u64;
-            replay(state, record)?;
+            replay(state, record).map_err(NotLoaded::Wrong)?;
         }
         yield_now().await;
     }

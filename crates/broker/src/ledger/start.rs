@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kafscale_journal::etcd::quota::Room;
 use kafscale_journal::sessions::Sessions;
-use kafscale_journal::{Identity, Journal, OpenError, Position, ReadError};
+use kafscale_journal::{Identity, Journal, OpenError, Position};
 use kafscale_log::read::Waiters;
 use kafscale_log::store::{ObjectLister, ObjectStore};
 use kafscale_metadata::limits::FEATURE_LEVEL;
@@ -25,7 +25,7 @@ use super::committer::Committer;
 use super::expiry::OffsetExpiry;
 use super::numbers::{Numbers, SharedNumbers};
 use super::pending::Pending;
-use super::snapshots::{Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
+use super::snapshots::{NotLoaded, Shelf, SnapshotSettings, Snapshots, catch_up, decode_kept};
 use super::{End, Life, Order, Progress, Replica, expiry, follower, ready, roster, sweep, went_back};
 use crate::metrics::Metrics;
 
@@ -36,6 +36,11 @@ const MAX_PROPOSALS: usize = 4096;
 const OPEN_PATIENCE: Duration = Duration::from_secs(15);
 const OPEN_RETRY: Duration = Duration::from_secs(1);
 
+/// How long a start waits for a store that fails while the state is read, and how often it tries. That both answer has
+/// been seen just before; this is for what fails a moment later.
+const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+const LOAD_RETRY: Duration = Duration::from_secs(2);
+
 /// Why the state could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -45,18 +50,15 @@ pub enum LoadError {
     /// Neither of the kept snapshots can be read.
     #[error("no kept snapshot can be read ({0}); restore the file from a backup, or run `kafscale recover`")]
     Snapshot(String),
+    /// A store failed for longer than a start waits.
+    #[error("the state could not be read: {0}")]
+    Failed(String),
     /// The session was not opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The session was over before it had begun.
     #[error("{0}")]
     Ended(End),
-}
-
-impl From<ReadError> for LoadError {
-    fn from(why: ReadError) -> Self {
-        Self::Journal(why.to_string())
-    }
 }
 
 /// What a replica is made of.
@@ -98,7 +100,7 @@ impl Replica {
     /// opening.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, LoadError> {
         let shelf = Shelf { store: Arc::clone(&parts.store), cluster: parts.cluster, incarnation: parts.incarnation };
-        let Loaded { state, tail_bytes } = load(&*parts.journal, &shelf).await?;
+        let Loaded { state, tail_bytes } = load_patiently(&parts, &shelf).await?;
         let snapshot = state.snapshot().map_or(0, |snapshot| snapshot.ordinal);
         info!(ordinal = state.ordinal(), snapshot, tail_bytes, "state loaded");
         let (nonce, opened) = open(&parts).await?;
@@ -197,31 +199,51 @@ fn opening(parts: &Parts, nonce: Nonce) -> Entry {
     }
 }
 
+async fn load_patiently(parts: &Parts, shelf: &Shelf) -> Result<Loaded, LoadError> {
+    let begun = parts.env.clock.now();
+    loop {
+        match load(&*parts.journal, shelf).await {
+            Err(LoadError::Failed(why)) if parts.env.clock.now() - begun < LOAD_PATIENCE => {
+                warn!(error = %why, "the state could not be read yet; trying again in {LOAD_RETRY:?}");
+                sleep(LOAD_RETRY).await;
+            }
+            loaded => return loaded,
+        }
+    }
+}
+
 async fn load(journal: &dyn Journal, shelf: &Shelf) -> Result<Loaded, LoadError> {
-    let mut state = match journal.pointer().await? {
+    let of_journal = |why| match why {
+        NotLoaded::Failed(why) => LoadError::Failed(why),
+        NotLoaded::Wrong(why) => LoadError::Journal(why),
+    };
+    let mut state = match journal.pointer().await.map_err(|why| of_journal(why.into()))? {
         Some(pointer) => newest_readable(shelf, &pointer.value).await?,
         None => State::new(),
     };
-    let end = journal.end().await?;
+    let end = journal.end().await.map_err(|why| of_journal(why.into()))?;
     if end.ordinal < state.ordinal() {
         return Err(LoadError::Journal(went_back(end.ordinal, state.ordinal())));
     }
-    let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(LoadError::Journal)?;
+    let tail_bytes = catch_up(journal, &mut state, end.ordinal).await.map_err(of_journal)?;
     Ok(Loaded { state, tail_bytes })
 }
 
 /// The newest of the kept snapshots that can be read; the journal still has what follows the older one.
 async fn newest_readable(shelf: &Shelf, value: &[u8]) -> Result<State, LoadError> {
     let kept = decode_kept(value).ok_or_else(|| LoadError::Snapshot("the pointer names none".to_owned()))?;
-    let mut failures = Vec::new();
+    let (mut failures, mut may_pass) = (Vec::new(), false);
     for snapshot in kept {
         match shelf.load(snapshot).await {
             Ok(state) => return Ok(state),
             Err(why) => {
                 warn!(error = %why, "a snapshot cannot be read; trying the one before it");
-                failures.push(why);
+                may_pass |= matches!(why, NotLoaded::Failed(_));
+                failures.push(why.to_string());
             }
         }
     }
-    Err(LoadError::Snapshot(failures.join("; ")))
+    // Nobody is sent to their backups because a store was away for a moment.
+    let why = failures.join("; ");
+    Err(if may_pass { LoadError::Failed(why) } else { LoadError::Snapshot(why) })
 }
