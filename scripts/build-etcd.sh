@@ -14,7 +14,11 @@ say() { printf 'build-etcd: %s\n' "$*"; }
 unpack() {
   local out=$1
   if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then say "no Debian, no etcd 3.4"; return; fi
-  (cd "$work" && apt-get download -qq etcd-server) || { say "etcd 3.4 could not be downloaded"; return; }
+  local sudo download=(apt-get download -qq -o APT::Sandbox::User=root etcd-server)
+  sudo=$([[ $(id -u) == 0 ]] || echo sudo)
+  # A machine that has installed nothing yet has no lists of packages.
+  (cd "$work" && { "${download[@]}" 2>/dev/null || { $sudo apt-get update -qq && "${download[@]}"; }; }) ||
+    { say "etcd 3.4 could not be downloaded"; return; }
   dpkg -x "$work"/etcd-server_*.deb "$work/deb"
   mkdir -p "$out"
   mv "$work/deb/usr/bin/etcd" "$out/etcd"
@@ -42,9 +46,8 @@ GO
     export CGO_ENABLED=0 GOWORK=off
     unset GOFLAGS
     go mod init etcd-wrapper
-    go get "go.etcd.io/etcd/server/v3@$version" "go.etcd.io/etcd/etcdutl/v3@$version"
+    go get "go.etcd.io/etcd/server/v3@$version"
     go build -mod=mod -trimpath -ldflags '-s -w' -o "$out/etcd.new" .
-    go build -mod=mod -trimpath -ldflags '-s -w' -o "$out/etcdutl" go.etcd.io/etcd/etcdutl/v3
   ) >"$work/log" 2>&1 || { cat "$work/log"; say "etcd $version could not be built"; return; }
   mv "$out/etcd.new" "$out/etcd"
 }
