@@ -6,6 +6,9 @@
 //! object store, ordered in the journal, and folded here. acks=1 and acks=−1 (all) mean the same; acks=0 gets no
 //! answer. A batch that is refused fails alone. A duplicate is answered with its first offset and no error.
 //!
+//! "No such topic" is said behind a barrier: another broker may have created it. By then the batch has lost its place among
+//! those that came after it, so if the topic is there now, the client is asked to send it again.
+//!
 //! v5 answers the log start offset, v8 an error message (KIP-467), v13 names topics by id (KIP-516). v10's hints of a
 //! new leader are never needed: any broker takes any write. `timeout_ms` is not used: an answer that comes before the
 //! outcome is known would be a guess. Transactions are not served: a transactional id is refused.
@@ -42,6 +45,38 @@ struct EnteredTopic {
     partitions: Vec<(i32, Entered)>,
 }
 
+impl EnteredTopic {
+    /// Whether something of it was not known here.
+    fn is_missing(&self) -> bool {
+        self.partitions.iter().any(|(_, entered)| is_missing(entered))
+    }
+}
+
+fn is_missing(entered: &Entered) -> bool {
+    let unknown = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
+    matches!(entered, Entered::Refused(error, _) if unknown.contains(error))
+}
+
+/// Says of what was not known here what is so as of a barrier.
+async fn look_again(context: &Context, version: i16, topics: &mut [EnteredTopic]) {
+    let passed = context.replica.barrier().await;
+    let state = context.replica.state();
+    for topic in topics {
+        let target = Target::find(&state, version, &topic.asked, 0).ok();
+        for (index, entered) in topic.partitions.iter_mut().filter(|(_, entered)| is_missing(entered)) {
+            let is_there = target.as_ref().is_some_and(|target| target.partition(*index).is_some());
+            *entered = match passed {
+                Err(stopped) => Entered::Refused(errors::stopped(stopped), String::new()),
+                Ok(()) if is_there => {
+                    let words = "this broker did not know the topic yet; send the batch again";
+                    Entered::Refused(ErrorCode::NotEnoughReplicas, words.to_owned())
+                }
+                Ok(()) => continue,
+            };
+        }
+    }
+}
+
 /// Validates the batches and puts them into the buffer; the future is the answer.
 pub(super) fn enter(
     context: Arc<Context>,
@@ -62,13 +97,16 @@ pub(super) fn enter(
         let words = "transactions are not supported";
         return ready(refuse_all(&call, request, ErrorCode::TransactionalIdAuthorizationFailed, words)).boxed();
     }
-    let (topics, batches) = plan(&context, call.version, request);
+    let (mut topics, batches) = plan(&context, call.version, request);
     let receipts = context.writer.submit(call.peer.id, frame.bytes.len(), batches, frame.reservation);
     if acks == 0 {
         return ready(Reply::Nothing).boxed();
     }
     async move {
         let outcomes = futures::future::join_all(receipts).await;
+        if topics.iter().any(EnteredTopic::is_missing) {
+            look_again(&context, call.version, &mut topics).await;
+        }
         answer(&call, &respond(topics, &outcomes))
     }
     .boxed()
@@ -123,9 +161,12 @@ impl Target {
         Ok(Self { id: topic.id(), partitions: topic.partition_count(), rules: rules(topic), version, now_ms })
     }
 
+    fn partition(&self, index: i32) -> Option<TopicPartition> {
+        partition(self.id, index).filter(|p| p.partition < self.partitions)
+    }
+
     fn check(&self, index: i32, records: Records) -> Result<(TopicPartition, ValidBatch), (ErrorCode, String)> {
-        let partition = partition(self.id, index).filter(|p| p.partition < self.partitions);
-        let partition = partition.ok_or((ErrorCode::UnknownTopicOrPartition, String::new()))?;
+        let partition = self.partition(index).ok_or((ErrorCode::UnknownTopicOrPartition, String::new()))?;
         match validate(records.to_bytes(), self.version, &self.rules, self.now_ms) {
             Ok(batch) => Ok((partition, batch)),
             Err(why) => Err((errors::invalid(&why), why.to_string())),
