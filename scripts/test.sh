@@ -14,7 +14,7 @@ mkdir -p "$logs"
 
 pytest() { (cd tests && ../.tools/venv/bin/pytest "$@"); }
 
-rust() { cargo test --workspace --quiet; }
+rust() { cargo test --workspace --quiet --no-fail-fast; }
 sim() { cargo run --quiet --release -p kafscale-sim -- --seeds "${SEEDS:-1000}"; }
 produce_consume() { pytest test_data_set.py test_kcat.py test_librdkafka.py test_rdkafka.py test_java.py test_python_clients.py test_node_clients.py; }
 consumer_group() { pytest test_groups.py test_group_admin.py test_group_tools.py test_rebalance_storm.py -s; }
