@@ -173,6 +173,7 @@ fn parse_url(url: &str) -> Result<(String, String), SettingsError> {
         return Err(invalid("store URL", &shown, "has credentials in it", fix));
     }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let has_prefix = !prefix.is_empty();
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if bucket.is_empty() {
         return wrong("names no bucket", URL_FORM);
@@ -188,7 +189,7 @@ fn parse_url(url: &str) -> Result<(String, String), SettingsError> {
     if !prefix.chars().all(fits) {
         return wrong("has a prefix with unusual characters", "use letters, digits, and ! - _ . * ' ( ) = + , only");
     }
-    if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if has_prefix && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return wrong(
             "has an empty, `.` or `..` part in its prefix",
             "many tools could not reach such keys: leave it out",
