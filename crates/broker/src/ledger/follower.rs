@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kafscale_journal::{ReadError, Record};
-use kafscale_metadata::{Applied, Entry, Nonce, State, apply};
+use kafscale_metadata::{Applied, Entry, Nonce, Session, State, apply};
 use tokio::task::yield_now;
 use tokio::time::{Duration, sleep};
 use tracing::{error, warn};
@@ -66,8 +66,8 @@ struct After {
     session_changes: u64,
     /// The last entry in the newest published snapshot.
     snapshot: u64,
-    /// This session has ended.
-    is_over: bool,
+    /// The entry that ended this session.
+    ended: Option<u64>,
 }
 
 impl After {
@@ -75,7 +75,7 @@ impl After {
         Self {
             session_changes: state.session_changes(),
             snapshot: state.snapshot().map_or(0, |snapshot| snapshot.ordinal),
-            is_over: state.session(own).is_some_and(|own| !own.is_live()),
+            ended: state.session(own).and_then(Session::ended),
         }
     }
 }
@@ -102,7 +102,7 @@ fn step(replica: &Replica, record: &Record) -> Result<(), End> {
     });
     if record.nonce == replica.nonce {
         replica.pending.lock().resolve(record.n, applied.outcomes);
-    } else if after.is_over {
+    } else if after.ended == Some(record.position.ordinal) {
         // The others have ended it, or the next life of this broker has: nothing of ours follows any more.
         return Err(End::Fenced);
     }
