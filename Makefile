@@ -31,7 +31,7 @@ cluster: build ## Starts etcd, a local S3 and three brokers on free ports; Ctrl-
 	scripts/build-etcd.sh 3.4
 	scripts/cluster.py
 
-test: install-test-deps build ## Installs what the tests need, runs every suite (about half an hour on 2 cores)
+test: install-test-deps build ## Installs what the tests need, runs every suite (about 45 minutes on 2 cores)
 	SEEDS=$(SEEDS) KILL_ROUNDS=$(KILL_ROUNDS) scripts/test.sh
 
 test-produce-consume: install-test-deps build ## Real clients against the real binary, alone
