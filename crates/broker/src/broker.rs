@@ -7,7 +7,8 @@
 //!
 //! Start: nothing listens to clients before the fold has passed this session's opening. Stop (SIGTERM): no new
 //! connections, no new requests; what was taken in is flushed, committed and answered; then the session ends in the
-//! journal. Before all that groups go to other brokers, if there are any. A kill at any moment loses nothing: the same start follows.
+//! journal. Before all that groups go to other brokers, if there are any. A kill at any moment loses nothing: the same
+//! start follows.
 
 use std::sync::Arc;
 

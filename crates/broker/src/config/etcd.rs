@@ -10,6 +10,7 @@ use super::places::PlacesError;
 use super::{ConfigError, Given};
 
 const SCHEME: &str = "etcd://";
+const CA: &str = "--etcd-ca (KAFSCALE_ETCD_CA)";
 const DEFAULT_PORT: u16 = 2379;
 const DEFAULT_ROOT: &str = "kafscale";
 
@@ -50,7 +51,12 @@ pub(super) fn parse(given: &Given<'_>) -> Result<Option<EtcdSettings>, ConfigErr
     };
     let (endpoints, root) = location(list).ok_or_else(|| given.invalid("journal", name, text))?;
     let token = given.text("identity").map(|text| xxh3_128(text.as_bytes()));
-    Ok(Some(EtcdSettings { endpoints, root, tls: tls(given)?, user: user(given)?, token }))
+    let tls = tls(given)?;
+    if tls.is_none() && list.contains("https://") {
+        // Without it a password would go over the network as it is.
+        return Err(PlacesError::Alone { given: "https:// before a member of etcd", missing: CA }.into());
+    }
+    Ok(Some(EtcdSettings { endpoints, root, tls, user: user(given)?, token }))
 }
 
 /// `HOST[:PORT],…[/ROOT]`; each host may have `http://` or `https://` before it, as the reference system's lists do.
@@ -86,7 +92,7 @@ fn tls(given: &Given<'_>) -> Result<Option<TlsFiles>, PlacesError> {
     match (file("etcd-ca"), client) {
         (Some(authorities), client) => Ok(Some(TlsFiles { authorities, client })),
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(PlacesError::Alone { given: "--etcd-cert", missing: "--etcd-ca" }),
+        (None, Some(_)) => Err(PlacesError::Alone { given: "--etcd-cert", missing: CA }),
     }
 }
 

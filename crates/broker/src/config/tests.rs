@@ -236,6 +236,7 @@ fn places_that_do_not_go_together_are_named() {
         (vec![store, ("journal", "etcd://h:0")], &BUCKET, "--journal=\"etcd://h:0\" is not valid"),
         (vec![store, journal, ("etcd-ca", "f")], &BUCKET, "--etcd-ca (KAFSCALE_ETCD_CA) is about etcd"),
         (vec![store, etcd, ("etcd-cert", "f")], &BUCKET, "--etcd-cert needs --etcd-key"),
+        (vec![store, ("journal", "etcd://https://h")], &BUCKET, "https:// before a member of etcd needs --etcd-ca"),
         (vec![store, etcd, ("etcd-username", "u")], &BUCKET, "--etcd-username needs --etcd-password"),
     ] {
         let m = message(&flags, variables);

@@ -176,12 +176,6 @@ impl Snapshots {
         }
     }
 
-    /// Those that were published, newest first; two at most.
-    fn kept(&self) -> Vec<SnapshotRef> {
-        let state = self.replica.state();
-        [state.snapshot(), state.previous_snapshot()].into_iter().flatten().collect()
-    }
-
     /// How many times as much must have happened before it is this broker's turn.
     fn turn(&self) -> u64 {
         let first = self.replica.state().live_sessions().map(Session::nonce).min();
@@ -209,7 +203,8 @@ impl Snapshots {
     async fn take(&mut self) -> Result<Taken, String> {
         let begun = self.replica.env.clock.now();
         let state = self.replica.state.read().clone();
-        let kept = self.kept();
+        // As the state in it has them: what another broker publishes from here on is newer than this snapshot.
+        let kept: Vec<SnapshotRef> = [state.snapshot(), state.previous_snapshot()].into_iter().flatten().collect();
         let object = self.replica.next_object(ObjectKind::Snapshot).await.map_err(|stopped| stopped.to_string())?;
         let snapshot = SnapshotRef { object, ordinal: state.ordinal() };
         info!(ordinal = snapshot.ordinal, "writing a snapshot");
